@@ -1,0 +1,148 @@
+// Raft for one group, as a pure library: messages and time in; entries to persist, messages to send and entries to
+// apply out. No I/O, no clock, no thread, no fiber.
+//
+// The contract, in the manner of etcd-io/raft's Ready with asynchronous storage writes. The owner loops:
+//
+//   1. feed it: step(), tick(), propose(), read_index(); nothing is sent or stored by these calls;
+//   2. if has_ready(), take ready():
+//        - send `messages` at once, in parallel with the disk;
+//        - hand `hard_state`, `entries` and `clear_suspect` to the log, in the order of the Readys' numbers;
+//        - apply `committed`, in order, then call applied();
+//        - serve `reads` whose index is applied;
+//   3. when everything of Ready n and all before it is durable, call persisted(n), and send n's
+//      `messages_after_persist` (votes granted, appends accepted). They must never leave before.
+//
+// The leader counts itself only up to what it has persisted. A crash may happen between any two steps; what was durable
+// is handed to the constructor of the next life.
+//
+// Suspect replicas (after "Protocol-aware recovery for consensus-based storage", FAST '18). A replica whose log lost a
+// part that may have been acknowledged starts suspect: nobody may be elected on the strength of its vote, because the log
+// it compares with is shorter than the one it once acknowledged. Its grants (and its own candidacy) count only when *all*
+// voters grant: then the winner's log is at least as recent as every surviving one, which cannot deadlock a cluster that
+// lost power everywhere. It stops being suspect when a leader, in answer to a kRestore sent in this life, has said how far
+// its log reaches, and this replica has made its own durable log equal to that leader's up to there: everything that
+// this replica ever acknowledged and that was committed is in there.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "core/base/chance.h"
+#include "core/base/error.h"
+#include "core/base/time.h"
+#include "core/raft/types.h"
+
+namespace mneme::raft {
+
+enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
+
+struct Config {
+  NodeId id;
+  std::vector<NodeId> voters;  // sorted, without duplicates, includes id
+  Duration election_timeout{1000ms};  // the actual one is drawn from [1, 2) times this, anew for every term
+  Duration heartbeat_interval{200ms};
+  size_t max_append_bytes = 0;         // entries in one kAppend, unless the first alone is larger
+  size_t max_inflight_appends = 0;     // kAppends out to one follower in pipelining
+  size_t max_uncommitted_bytes = 0;    // payload accepted by propose() and not yet committed
+};
+
+// What the log and the checkpoint held when the node started.
+struct Durable {
+  HardState hard_state;
+  LogPosition snapshot;         // the checkpoint's position; {0, 0}: none
+  std::vector<Entry> entries;   // follow the snapshot without a gap
+  bool suspect = false;
+};
+
+struct ReadState {
+  uint64_t context = 0;  // as given to read_index()
+  LogIndex index;        // serve once this is applied
+};
+
+struct Ready {
+  uint64_t number = 0;  // dense, from 1
+  // To persist. `entries` may begin at or before the last persisted index: what is there from its first index on is
+  // replaced. If `snapshot` is set, it comes first: the files are durable already, the log restarts after it.
+  std::optional<HardState> hard_state;
+  std::optional<LogPosition> snapshot;
+  std::vector<Entry> entries;
+  bool clear_suspect = false;
+  std::vector<Message> messages;
+  std::vector<Message> messages_after_persist;
+  std::vector<Entry> committed;
+  std::vector<ReadState> reads;
+  std::vector<uint64_t> failed_reads;  // contexts whose leader stepped down: not served, safe to ask again
+
+  bool needs_persisting() const { return hard_state || snapshot || !entries.empty() || clear_suspect; }
+};
+
+class Raft {
+ public:
+  // `chance` and `probes` outlive the Raft.
+  Raft(Config config, Durable durable, Instant now, Chance& chance, Probes& probes);
+  ~Raft();
+  Raft(const Raft&) = delete;
+  Raft& operator=(const Raft&) = delete;
+
+  // A message from another voter. One that makes no sense (unknown sender, old term) is dropped or refused, never CHECKed.
+  // kSnapshot is stepped when its files are durable here.
+  void step(Message message, Instant now);
+  // Does what is due at `now`. Call at next_deadline() or later; calling earlier is harmless.
+  void tick(Instant now);
+  [[nodiscard]] Instant next_deadline() const;
+
+  // Appends to the leader's log. kUnavailable: not the leader, or too much is uncommitted; nothing happened.
+  Result<LogPosition> propose(std::shared_ptr<const std::string> payload, Instant now);
+  // ReadIndex (thesis 6.4): answers in a later Ready's `reads` or `failed_reads`. kUnavailable: not the leader.
+  // Calls between two Readys share one round of heartbeats. Waits for the first commit of the term (thesis 6.4, step 1).
+  Result<void> read_index(uint64_t context, Instant now);
+
+  [[nodiscard]] bool has_ready() const;
+  Ready ready();
+  void persisted(uint64_t ready_number);
+  void applied(LogIndex index);
+
+  // Entries up to `index` (applied, covered by a durable checkpoint) need not be kept in memory. The owner may keep some
+  // for slow followers by passing a smaller index.
+  void compact(LogIndex index);
+  // The newest checkpoint that can be sent to followers; position of kSnapshot messages.
+  void checkpoint_available(LogPosition position);
+  // A kSnapshot's files did not get through: the leader may try again.
+  void snapshot_failed(NodeId to);
+  // The connection to `to` broke: what is in flight is lost, go back to probing.
+  void unreachable(NodeId to);
+  // Campaigns now, as if the election timeout had passed.
+  void campaign(Instant now);
+
+  // --- What observers may see; never changed by looking.
+  NodeId id() const;
+  Role role() const;
+  Term term() const;
+  NodeId vote() const;
+  NodeId leader() const;  // 0: unknown
+  bool suspect() const;
+  LogIndex commit() const;
+  LogIndex applied() const;
+  LogIndex persisted_index() const;
+  LogIndex first_index() const;  // of the entries kept in memory
+  LogIndex last_index() const;
+  // Of an index in [first_index - 1, last_index]; otherwise nullopt.
+  std::optional<Term> term_at(LogIndex index) const;
+  // An index in [first_index, last_index]; valid until the next non-const call.
+  const Entry& entry_at(LogIndex index) const;
+  const std::vector<NodeId>& voters() const;
+  // What this leader believes that a voter holds durably; 0 when not the leader.
+  LogIndex match_index(NodeId voter) const;
+  bool committed_in_term() const;  // the leader has committed an entry of its own term
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+[[nodiscard]] std::string_view name_of(Role role);
+[[nodiscard]] std::string_view name_of(MessageType type);
+
+}  // namespace mneme::raft
