@@ -17,24 +17,17 @@ namespace mneme {
 using Bytes = std::vector<uint8_t>;
 using ByteView = std::span<const uint8_t>;
 
-inline ByteView as_bytes(std::string_view text) {
-  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
-}
-inline std::string_view as_text(ByteView bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
+inline ByteView as_bytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
+inline std::string_view as_text(ByteView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats are written on little-endian machines only");
 
 template <class T>
-  requires std::is_integral_v<T>
-void store_le(uint8_t* to, T value) {
-  std::memcpy(to, &value, sizeof value);
-}
+requires std::is_integral_v<T>
+void store_le(uint8_t* to, T value) { std::memcpy(to, &value, sizeof value); }
 
 template <class T>
-  requires std::is_integral_v<T>
-T load_le(const uint8_t* from) {
+requires std::is_integral_v<T> T load_le(const uint8_t* from) {
   T value;
   std::memcpy(&value, from, sizeof value);
   return value;

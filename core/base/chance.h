@@ -21,7 +21,7 @@ enum class Site : uint32_t {
   kRestoreNonce = 5,
   kReadRound = 6,
   // BUGGIFY sites: rare but legal behaviour.
-  kShortBatch = 100,   // write-ahead log: take fewer batches into a frame than there are
+  kShortBatch = 100,    // write-ahead log: take fewer batches into a frame than there are
   kEarlySegment = 101,  // write-ahead log: begin a new segment before the old one is full
   kEarlyCheckpoint = 102,
   kSmallAppend = 103,  // raft: send fewer entries than fit
@@ -39,43 +39,43 @@ class Chance {
 };
 
 // States that matter and that the ensemble of simulations should reach. Order is free; names are what users see.
-#define MNEME_PROBES(X)            \
-  X(torn_tail_dropped)             \
-  X(damaged_tail_found)            \
-  X(damaged_middle_found)          \
-  X(suspect_restored_by_leader)    \
-  X(suspect_vote_unanimous)        \
-  X(unsynced_tail_rewritten)       \
-  X(sync_failed_node_ended)        \
-  X(segment_rotated)               \
-  X(segments_freed)                \
-  X(checkpoint_completed)          \
-  X(checkpoint_interrupted)        \
-  X(checkpoint_loaded)             \
-  X(snapshot_sent)                 \
-  X(snapshot_installed)            \
-  X(snapshot_over_diverged_log)    \
-  X(election_won)                  \
-  X(election_lost)                 \
-  X(election_during_recovery)      \
-  X(pre_vote_refused)              \
-  X(check_quorum_stepped_down)     \
-  X(uncommitted_overwritten)       \
-  X(old_term_entry_not_counted)    \
-  X(append_rejected)               \
-  X(read_index_confirmed)          \
-  X(read_index_retried)            \
+#define MNEME_PROBES(X)              \
+  X(torn_tail_dropped)               \
+  X(damaged_tail_found)              \
+  X(damaged_middle_found)            \
+  X(suspect_restored_by_leader)      \
+  X(suspect_vote_unanimous)          \
+  X(unsynced_tail_rewritten)         \
+  X(sync_failed_node_ended)          \
+  X(segment_rotated)                 \
+  X(segments_freed)                  \
+  X(checkpoint_completed)            \
+  X(checkpoint_interrupted)          \
+  X(checkpoint_loaded)               \
+  X(snapshot_sent)                   \
+  X(snapshot_installed)              \
+  X(snapshot_over_diverged_log)      \
+  X(election_won)                    \
+  X(election_lost)                   \
+  X(election_during_recovery)        \
+  X(pre_vote_refused)                \
+  X(check_quorum_stepped_down)       \
+  X(uncommitted_overwritten)         \
+  X(old_term_entry_not_counted)      \
+  X(append_rejected)                 \
+  X(read_index_confirmed)            \
+  X(read_index_retried)              \
   X(read_deferred_no_commit_in_term) \
-  X(forwarded_to_leader)           \
-  X(outcome_unknown)               \
+  X(forwarded_to_leader)             \
+  X(outcome_unknown)                 \
   X(outcome_certain_after_overwrite) \
-  X(session_retry_answered)        \
-  X(session_expired)               \
-  X(key_expired)                   \
-  X(expiry_committed_for_read)     \
-  X(wiped_node_refused)            \
-  X(old_connection_bytes_late)     \
-  X(out_of_memory_refused)         \
+  X(session_retry_answered)          \
+  X(session_expired)                 \
+  X(key_expired)                     \
+  X(expiry_committed_for_read)       \
+  X(wiped_node_refused)              \
+  X(old_connection_bytes_late)       \
+  X(out_of_memory_refused)           \
   X(disk_full_met)
 
 enum class Probe : uint16_t {

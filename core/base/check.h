@@ -11,8 +11,8 @@ namespace mneme {
 
 }  // namespace mneme
 
-#define CHECK(condition)                                                          \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]]                                                \
-      ::mneme::check_failed(#condition, __FILE_NAME__, __LINE__);                 \
+#define CHECK(condition)                                          \
+  do {                                                            \
+    if (!(condition)) [[unlikely]]                                \
+      ::mneme::check_failed(#condition, __FILE_NAME__, __LINE__); \
   } while (false)

@@ -46,10 +46,10 @@ using Result = std::expected<T, Error>;
 }  // namespace mneme
 
 // The value of a Result, or return its error from the enclosing function. The one control-flow macro.
-#define TRY(expression)                                                      \
-  ({                                                                         \
-    auto&& try_result_ = (expression);                                       \
-    if (!try_result_) [[unlikely]]                                           \
+#define TRY(expression)                                                       \
+  ({                                                                          \
+    auto&& try_result_ = (expression);                                        \
+    if (!try_result_) [[unlikely]]                                            \
       return std::unexpected<::mneme::Error>(std::move(try_result_).error()); \
-    std::move(try_result_).value();                                          \
+    std::move(try_result_).value();                                           \
   })

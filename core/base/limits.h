@@ -24,29 +24,29 @@ inline constexpr size_t kMaxSexpFrameBytes = 16 * kMiB - 1;  // so that the leng
 inline constexpr size_t kMaxSexpDepth = 32;
 
 // Connections.
-inline constexpr size_t kMaxBatchCommands = 1024;         // commands of one connection in flight at once
-inline constexpr size_t kReadChunkBytes = 64 * kKiB;      // asked of a stream at a time
-inline constexpr size_t kMaxReplyBytes = 64 * kMiB;       // of one batch; more: the connection is closed
+inline constexpr size_t kMaxBatchCommands = 1024;     // commands of one connection in flight at once
+inline constexpr size_t kReadChunkBytes = 64 * kKiB;  // asked of a stream at a time
+inline constexpr size_t kMaxReplyBytes = 64 * kMiB;   // of one batch; more: the connection is closed
 inline constexpr size_t kMaxClients = 10'000;
 
 // Entries and peers.
-inline constexpr size_t kMaxEntryBytes = 13 * kMiB;       // an encoded log entry with its header
+inline constexpr size_t kMaxEntryBytes = 13 * kMiB;  // an encoded log entry with its header
 inline constexpr size_t kMaxPeerFrameBytes = 16 * kMiB;
-inline constexpr size_t kMaxAppendBytes = 1 * kMiB;       // entries in one append message, unless the first is larger
-inline constexpr size_t kMaxInflightAppends = 64;         // append messages a leader has out to one follower
+inline constexpr size_t kMaxAppendBytes = 1 * kMiB;        // entries in one append message, unless the first is larger
+inline constexpr size_t kMaxInflightAppends = 64;          // append messages a leader has out to one follower
 inline constexpr size_t kMaxUncommittedBytes = 64 * kMiB;  // proposals accepted and not committed
-inline constexpr size_t kMaxPeerQueueBytes = 32 * kMiB;   // waiting to be sent to one peer; older messages are dropped
+inline constexpr size_t kMaxPeerQueueBytes = 32 * kMiB;    // waiting to be sent to one peer; older messages are dropped
 inline constexpr size_t kSnapshotChunkBytes = 256 * kKiB;
 inline constexpr size_t kMaxNodes = 64;
 
 // Write-ahead log.
-inline constexpr size_t kSectorBytes = 512;               // the unit that a disk writes wholly or not at all
+inline constexpr size_t kSectorBytes = 512;  // the unit that a disk writes wholly or not at all
 inline constexpr size_t kMaxFrameBytes = 32 * kMiB;
 inline constexpr size_t kSegmentBytes = 64 * kMiB;
 
 // State machine.
 inline constexpr size_t kMaxSessions = 100'000;
-inline constexpr size_t kMaxSessionReplies = 1024;        // kept per session above its low-water mark
+inline constexpr size_t kMaxSessionReplies = 1024;  // kept per session above its low-water mark
 
 static_assert(kMaxValueBytes + kMaxKeyBytes < kMaxCommandBytes);
 static_assert(kMaxCommandBytes < kMaxEntryBytes);

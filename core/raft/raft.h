@@ -16,12 +16,12 @@
 // is handed to the constructor of the next life.
 //
 // Suspect replicas (after "Protocol-aware recovery for consensus-based storage", FAST '18). A replica whose log lost a
-// part that may have been acknowledged starts suspect: nobody may be elected on the strength of its vote, because the log
-// it compares with is shorter than the one it once acknowledged. Its grants (and its own candidacy) count only when *all*
-// voters grant: then the winner's log is at least as recent as every surviving one, which cannot deadlock a cluster that
-// lost power everywhere. It stops being suspect when a leader, in answer to a kRestore sent in this life, has said how far
-// its log reaches, and this replica has made its own durable log equal to that leader's up to there: everything that
-// this replica ever acknowledged and that was committed is in there.
+// part that may have been acknowledged starts suspect: nobody may be elected on the strength of its vote, because the
+// log it compares with is shorter than the one it once acknowledged. Its grants (and its own candidacy) count only when
+// *all* voters grant: then the winner's log is at least as recent as every surviving one, which cannot deadlock a
+// cluster that lost power everywhere. It stops being suspect when a leader, in answer to a kRestore sent in this life,
+// has said how far its log reaches, and this replica has made its own durable log equal to that leader's up to there:
+// everything that this replica ever acknowledged and that was committed is in there.
 #pragma once
 
 #include <memory>
@@ -40,19 +40,19 @@ enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
 
 struct Config {
   NodeId id;
-  std::vector<NodeId> voters;  // sorted, without duplicates, includes id
+  std::vector<NodeId> voters;         // sorted, without duplicates, includes id
   Duration election_timeout{1000ms};  // the actual one is drawn from [1, 2) times this, anew for every term
   Duration heartbeat_interval{200ms};
-  size_t max_append_bytes = 0;         // entries in one kAppend, unless the first alone is larger
-  size_t max_inflight_appends = 0;     // kAppends out to one follower in pipelining
-  size_t max_uncommitted_bytes = 0;    // payload accepted by propose() and not yet committed
+  size_t max_append_bytes = 0;       // entries in one kAppend, unless the first alone is larger
+  size_t max_inflight_appends = 0;   // kAppends out to one follower in pipelining
+  size_t max_uncommitted_bytes = 0;  // payload accepted by propose() and not yet committed
 };
 
 // What the log and the checkpoint held when the node started.
 struct Durable {
   HardState hard_state;
-  LogPosition snapshot;         // the checkpoint's position; {0, 0}: none
-  std::vector<Entry> entries;   // follow the snapshot without a gap
+  LogPosition snapshot;        // the checkpoint's position; {0, 0}: none
+  std::vector<Entry> entries;  // follow the snapshot without a gap
   bool suspect = false;
 };
 
@@ -86,8 +86,8 @@ class Raft {
   Raft(const Raft&) = delete;
   Raft& operator=(const Raft&) = delete;
 
-  // A message from another voter. One that makes no sense (unknown sender, old term) is dropped or refused, never CHECKed.
-  // kSnapshot is stepped when its files are durable here.
+  // A message from another voter. One that makes no sense (unknown sender, old term) is dropped or refused, never
+  // CHECKed. kSnapshot is stepped when its files are durable here.
   void step(Message message, Instant now);
   // Does what is due at `now`. Call at next_deadline() or later; calling earlier is harmless.
   void tick(Instant now);
@@ -96,7 +96,8 @@ class Raft {
   // Appends to the leader's log. kUnavailable: not the leader, or too much is uncommitted; nothing happened.
   Result<LogPosition> propose(std::shared_ptr<const std::string> payload, Instant now);
   // ReadIndex (thesis 6.4): answers in a later Ready's `reads` or `failed_reads`. kUnavailable: not the leader.
-  // Calls between two Readys share one round of heartbeats. Waits for the first commit of the term (thesis 6.4, step 1).
+  // Calls between two Readys share one round of heartbeats. Waits for the first commit of the term (thesis 6.4, step
+  // 1).
   Result<void> read_index(uint64_t context, Instant now);
 
   [[nodiscard]] bool has_ready() const;
@@ -104,8 +105,8 @@ class Raft {
   void persisted(uint64_t ready_number);
   void applied(LogIndex index);
 
-  // Entries up to `index` (applied, covered by a durable checkpoint) need not be kept in memory. The owner may keep some
-  // for slow followers by passing a smaller index.
+  // Entries up to `index` (applied, covered by a durable checkpoint) need not be kept in memory. The owner may keep
+  // some for slow followers by passing a smaller index.
   void compact(LogIndex index);
   // The newest checkpoint that can be sent to followers; position of kSnapshot messages.
   void checkpoint_available(LogPosition position);

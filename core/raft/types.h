@@ -48,12 +48,12 @@ enum class MessageType : uint8_t {
   kPreVoteReply,
   kVote,
   kVoteReply,
-  kAppend,         // entries follow `log`; an empty one probes
-  kAppendReply,    // accepted: `log.index` is the last index known to match, durable there
-  kHeartbeat,      // carries commit (bounded by the receiver's match) and the read round
+  kAppend,       // entries follow `log`; an empty one probes
+  kAppendReply,  // accepted: `log.index` is the last index known to match, durable there
+  kHeartbeat,    // carries commit (bounded by the receiver's match) and the read round
   kHeartbeatReply,
-  kSnapshot,       // `log` is the snapshot's position; its files travel apart, before this message is stepped
-  kRestore,        // a suspect replica (see raft.h) asks the leader how far its log reaches
+  kSnapshot,  // `log` is the snapshot's position; its files travel apart, before this message is stepped
+  kRestore,   // a suspect replica (see raft.h) asks the leader how far its log reaches
   kRestoreReply,
 };
 
@@ -63,11 +63,11 @@ struct Message {
   bool suspect = false;  // vote replies: granted by a suspect replica, counts only towards a unanimous election
   NodeId from;
   NodeId to;
-  Term term;             // the sender's; pre-votes: the term it would campaign in
-  LogPosition log;       // kAppend: what the entries follow; votes: the candidate's last entry; replies: see above
-  LogPosition hint;      // rejected kAppend: where the follower suggests to probe next (thesis 5.3, by term)
+  Term term;         // the sender's; pre-votes: the term it would campaign in
+  LogPosition log;   // kAppend: what the entries follow; votes: the candidate's last entry; replies: see above
+  LogPosition hint;  // rejected kAppend: where the follower suggests to probe next (thesis 5.3, by term)
   LogIndex commit;
-  uint64_t round = 0;    // read round, echoed by replies; kRestore: the nonce, echoed
+  uint64_t round = 0;  // read round, echoed by replies; kRestore: the nonce, echoed
   std::vector<Entry> entries;
 };
 
