@@ -145,22 +145,28 @@ void Scheduler::park(bool cancellable) {
   current_->wake_on_cancel_ = false;
 }
 
-Fiber* Scheduler::pop_ready() {
-  size_t choice = order_ && ready_.size() > 1 ? order_->choose(ready_.size()) : 0;
-  Fiber* next = ready_[choice];
-  if (choice == 0)
-    ready_.pop_front();
-  else
-    ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(choice));
-  return next;
-}
-
-void Scheduler::switch_to_next() {
-  while (ready_.empty()) {
+Fiber* Scheduler::wait_for_ready() {
+  for (;;) {
+    if (!ready_.empty()) {
+      size_t choice = order_ ? order_->choose(ready_) : 0;
+      if (choice == 0) {
+        Fiber* next = ready_.front();
+        ready_.pop_front();
+        return next;
+      }
+      if (choice != Order::kNobody) {
+        Fiber* next = ready_[choice];
+        ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(choice));
+        return next;
+      }
+    }
     bool alive = idle_->wait();
     CHECK(alive);  // every fiber waits and nothing can wake one: a deadlock
   }
-  Fiber* next = pop_ready();
+}
+
+void Scheduler::switch_to_next() {
+  Fiber* next = wait_for_ready();
   next->state_ = Fiber::State::kRunning;
   if (next != current_) switch_to(next);
 }

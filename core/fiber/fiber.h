@@ -97,15 +97,17 @@ class Fiber {
 class Idle {
  public:
   virtual ~Idle() = default;
-  // Called when no fiber is ready. Returns when at least one is; false: nothing can ever happen again.
+  // Called when no fiber may run. Returns when that may have changed; false: nothing can ever happen again.
   virtual bool wait() = 0;
 };
 
-// Chooses which of the ready fibers runs next; without one they run first in, first out.
+// Chooses which of the ready fibers (at least one) runs next; without one they run first in, first out.
 class Order {
  public:
+  static constexpr size_t kNobody = SIZE_MAX;  // none of them may run now
+
   virtual ~Order() = default;
-  virtual size_t choose(size_t ready_count) = 0;
+  virtual size_t choose(const std::deque<Fiber*>& ready) = 0;
 };
 
 class Scheduler {
@@ -160,7 +162,7 @@ class Scheduler {
   void switch_to(Fiber* next);
   void after_switch(void* previous_context);
   [[noreturn]] void run_entry();
-  Fiber* pop_ready();
+  Fiber* wait_for_ready();
 
   StackPool stacks_;
   Fiber main_;

@@ -1,0 +1,182 @@
+#include "sim/machine.h"
+
+#include <algorithm>
+
+#include "sim/network.h"
+
+namespace mneme::sim {
+
+namespace {
+
+constexpr int64_t kEpochMs = 1'700'000'000'000;  // the wall clock's time at the beginning of every run
+constexpr int64_t kPpm = 1'000'000;
+
+class MachineRandom final : public env::Random {
+ public:
+  explicit MachineRandom(Machine& machine) : machine_(machine) {}
+  uint64_t draw(Site site, uint64_t a, uint64_t b) override {
+    machine_.life()->check_alive();
+    return machine_.world().choose(Choice::kCore, key(site), a, b);
+  }
+  bool rarely(Site site, uint64_t cause) override {
+    World& world = machine_.world();
+    const WorldOptions& options = world.options();
+    if (!world.fate().chance(options.rarely_enabled_ppm, Choice::kCoreRarelyEnabled, static_cast<uint64_t>(site)))
+      return false;
+    return world.chance(options.rarely_fires_ppm, Choice::kCoreRarelyFires, key(site), cause, machine_.boots());
+  }
+
+ private:
+  uint64_t key(Site site) const { return (static_cast<uint64_t>(site) << 32) + machine_.actor(); }
+  Machine& machine_;
+};
+
+class MachineTrace final : public env::Trace {
+ public:
+  explicit MachineTrace(Machine& machine) : machine_(machine) {}
+  bool wants(env::Level) const override { return machine_.world().recording(); }
+  void line(env::Level, std::string_view area, std::string_view text) override {
+    machine_.world().record(machine_.actor(), area, text);
+  }
+  void reached(Probe probe) override { machine_.world().reached(probe); }
+
+ private:
+  Machine& machine_;
+};
+
+}  // namespace
+
+// --- MachineClock
+
+MachineClock::MachineClock(World& world, uint32_t actor, int32_t drift_ppm, int64_t wall_offset_ms)
+    : world_(world),
+      due_(*this, actor),
+      drift_ppm_(drift_ppm),
+      wall_offset_ms_(wall_offset_ms),
+      base_world_(world.now()) {
+  // Monotonic clocks of different boots and machines have nothing in common.
+  base_local_ =
+      Instant{static_cast<int64_t>(world.fate().between(0, 1'000'000'000'000, Choice::kClockDrift, actor, 1))};
+}
+
+Instant MachineClock::local(WorldTime at) const {
+  auto elapsed = static_cast<__int128>(at - base_world_) * (kPpm + drift_ppm_) / kPpm;
+  return base_local_ + Duration(static_cast<int64_t>(elapsed));
+}
+
+WallTime MachineClock::wall() const { return {kEpochMs + world_.now() / 1'000'000 + wall_offset_ms_}; }
+
+void MachineClock::set_drift(int32_t ppm) {
+  base_local_ = local(world_.now());
+  base_world_ = world_.now();
+  drift_ppm_ = ppm;
+  next_changed();
+}
+
+void MachineClock::next_changed() {
+  if (next() == kNever || drift_ppm_ <= -kPpm) {
+    world_.events().cancel(due_);
+    return;
+  }
+  // The first world time at which local() reaches next(): rounded up, so that no timer is early.
+  int64_t wanted = (next() - base_local_).count();
+  WorldTime at = world_.now();
+  if (wanted > 0) {
+    auto elapsed = (static_cast<__int128>(wanted) * kPpm + (kPpm + drift_ppm_) - 1) / (kPpm + drift_ppm_);
+    at = std::max(at, base_world_ + static_cast<int64_t>(elapsed));
+  }
+  // Lazily re-armed: a later time is looked at when the earlier one comes.
+  if (due_.scheduled() && due_.at() <= at) return;
+  world_.events().schedule(due_, at);
+}
+
+void MachineClock::due() { fire_due(now()); }
+
+// --- Machine
+
+Machine::Life::Life(Machine& m)
+    : machine(m),
+      clock(m.world(), m.actor(), m.options_.drift_ppm, m.options_.wall_offset_ms),
+      network(m.world().network().attach(m)),
+      disk(std::make_unique<MachineDisk>(m, m.disk_)),
+      random(std::make_unique<MachineRandom>(m)),
+      trace(std::make_unique<MachineTrace>(m)),
+      env{m.world().scheduler(), clock, *network, *disk, *random, *trace} {}
+
+Machine::Life::~Life() = default;
+
+Machine::Machine(World& world, uint32_t actor, std::string name, const MachineOptions& options)
+    : world_(world),
+      actor_(actor),
+      name_(std::move(name)),
+      options_(options),
+      disk_(world, actor, options.disk),
+      release_(actor) {}
+
+Machine::~Machine() { CHECK(!life_); }
+
+void Machine::boot(fiber::Scope& scope, Program program, OnExit on_exit) {
+  CHECK(!life_ && !booting_);
+  powered_ = true;
+  booting_ = true;
+  ++boots_;
+  scope.spawn("process", [this, program = std::move(program), on_exit = std::move(on_exit)] {
+    if (!std::exchange(booting_, false)) return;  // crashed before it could start
+    world_.scheduler().set_actor(actor_);
+    auto life = std::make_unique<Life>(*this);
+    life_ = life.get();
+    world_.record(actor_, "process", "starts");
+    Result<void> result = fiber::with_scope(world_.scheduler(), [&](fiber::Scope& inner) -> Result<void> {
+      life->scope = &inner;
+      return program(life->env);
+    });
+    const bool crashed = life->dead;
+    life->dead = true;
+    world_.network().process_ended(*this, CrashKind::kKill);
+    life_ = nullptr;
+    life.reset();
+    world_.scheduler().set_actor(0);
+    if (crashed) return;
+    if (world_.recording())
+      world_.record(actor_, "process", result ? "ends" : fmt::format("ends: {}", result.error().message));
+    on_exit(std::move(result));
+  });
+}
+
+void Machine::crash(CrashKind kind) {
+  if (kind == CrashKind::kPowerLoss) powered_ = false;
+  booting_ = false;
+  if (life_ && !life_->dead) {
+    life_->dead = true;
+    world_.network().process_ended(*this, kind);
+    life_->disk->crashed();
+    if (life_->scope) life_->scope->cancel();
+    // A held reactor must still unwind.
+    held_until_ = world_.now();
+  }
+  if (kind == CrashKind::kPowerLoss) disk_.power_loss();
+}
+
+void Machine::hold_until(WorldTime until) {
+  if (until <= held_until_) return;
+  held_until_ = until;
+  world_.hold(until);
+  world_.events().schedule(release_, until);  // so that there is something to wake up for
+}
+
+void Machine::pause_until(WorldTime until) {
+  world_.record(actor_, "fault", "pauses");
+  hold_until(until);
+}
+
+void Machine::set_drift(int32_t ppm) {
+  options_.drift_ppm = ppm;
+  if (life_) life_->clock.set_drift(ppm);
+}
+
+void Machine::jump_wall(int64_t ms) {
+  options_.wall_offset_ms += ms;
+  if (life_) life_->clock.jump_wall(ms);
+}
+
+}  // namespace mneme::sim
