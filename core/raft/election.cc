@@ -1,0 +1,154 @@
+// Elections (Raft 5.2, 5.4.1), pre-vote and leader stickiness (thesis 9.6, 4.2.3), suspects' votes (raft.h).
+#include <utility>
+
+#include "core/raft/state.h"
+
+namespace mneme::raft {
+
+namespace {
+
+size_t slot_of_voter(const Core& c, NodeId id) {
+  auto at = std::lower_bound(c.config.voters.begin(), c.config.voters.end(), id);
+  return static_cast<size_t>(at - c.config.voters.begin());
+}
+
+Tally tally(const Core& c) {
+  Tally t{.voters = c.ballots.size(), .needs_all = c.suspect};
+  for (Ballot b : c.ballots) {
+    if (b == Ballot::kGranted) ++t.granted;
+    if (b == Ballot::kGrantedSuspect) ++t.granted_suspect;
+    if (b == Ballot::kRefused) ++t.refused;
+  }
+  return t;
+}
+
+void count_own_ballot(Core& c) {
+  c.ballots[slot_of_voter(c, c.config.id)] = c.suspect ? Ballot::kGrantedSuspect : Ballot::kGranted;
+}
+
+bool is_at_least_as_recent(LogPosition candidate, LogPosition own) {
+  return candidate.term != own.term ? candidate.term > own.term : candidate.index >= own.index;
+}
+
+void start_election(Core& c) {
+  enter_term(c, c.hard.term.next());
+  c.role = Role::kCandidate;
+  c.hard.vote = c.config.id;
+  rearm_election_timer(c);
+  std::fill(c.ballots.begin(), c.ballots.end(), Ballot::kNone);
+  // Not before the own vote is durable: after a crash this replica could otherwise vote for another in the same term.
+  // Nor before the log is that the request boasts of: a shorter one could win in the next life with votes given to this
+  // one.
+  for (NodeId voter : c.config.voters) {
+    if (voter == c.config.id) continue;
+    Message m = message_to(c, voter, MessageType::kVote);
+    m.log = c.log.last_position();
+    send_after_persist(c, std::move(m));
+  }
+}
+
+void decide(Core& c) {
+  Tally t = tally(c);
+  if (t.won()) {
+    if (c.role == Role::kPreCandidate) return start_election(c);
+    if (!t.majority()) c.probes.reached(Probe::suspect_vote_unanimous);
+    return start_leading(c);
+  }
+  // A pre-candidate waits for its timer: refusals are not sent to it.
+  if (c.role == Role::kCandidate && t.lost()) become_follower(c, NodeId());
+}
+
+}  // namespace
+
+void draw_patience(Core& c) {
+  uint64_t cause = (c.hard.term.value << 16) + (c.attempt & 0xffff);
+  auto base = static_cast<uint64_t>(c.config.election_timeout.count());
+  uint64_t extra = c.chance.draw(Site::kElectionTimeout, c.config.id.value, cause) % base;
+  c.patience = c.config.election_timeout + Duration(static_cast<int64_t>(extra));
+}
+
+void rearm_election_timer(Core& c) {
+  draw_patience(c);
+  c.election_at = c.now + c.patience;
+}
+
+bool leader_is_fresh(const Core& c) {
+  if (c.role == Role::kLeader) return true;  // check-quorum sees to it that this is not a dead one
+  return c.leader && c.now - c.leader_heard < c.config.election_timeout;
+}
+
+void start_pre_vote(Core& c) {
+  if (c.role == Role::kCandidate) c.probes.reached(Probe::election_lost);
+  if (c.hard.term.value + 2 >= kMaxNumber) return;
+  c.role = Role::kPreCandidate;
+  c.leader = {};
+  ++c.attempt;
+  rearm_election_timer(c);
+  std::fill(c.ballots.begin(), c.ballots.end(), Ballot::kNone);
+  count_own_ballot(c);
+  if (tally(c).won()) return start_election(c);
+  for (NodeId voter : c.config.voters) {
+    if (voter == c.config.id) continue;
+    Message m = message_to(c, voter, MessageType::kPreVote);
+    m.term = c.hard.term.next();
+    m.log = c.log.last_position();
+    send(c, std::move(m));  // binds nobody, so nothing need be durable
+  }
+}
+
+bool follow(Core& c, NodeId from) {
+  if (c.role == Role::kLeader) return false;
+  if (c.leader && c.leader != from) return false;
+  if (c.role != Role::kFollower) become_follower(c, from);
+  c.leader = from;
+  c.leader_heard = c.now;
+  c.election_at = c.now + c.patience;
+  return true;
+}
+
+void on_pre_vote(Core& c, const Message& m) {
+  Message reply = message_to(c, m.from, MessageType::kPreVoteReply);
+  if (m.term <= c.hard.term) {  // it is behind and must learn the term
+    reply.reject = true;
+    return send_reply(c, std::move(reply));
+  }
+  if (leader_is_fresh(c)) return c.probes.reached(Probe::pre_vote_refused);
+  if (!is_at_least_as_recent(m.log, c.log.last_position())) return;
+  reply.term = m.term;
+  reply.suspect = c.suspect;
+  send(c, std::move(reply));
+}
+
+void on_vote(Core& c, const Message& m) {
+  Message reply = message_to(c, m.from, MessageType::kVoteReply);
+  bool free = c.hard.vote ? c.hard.vote == m.from : !c.leader;
+  if (!free || !is_at_least_as_recent(m.log, c.log.last_position())) {
+    reply.reject = true;
+    return send_reply(c, std::move(reply));
+  }
+  if (c.role != Role::kFollower) become_follower(c, NodeId());
+  c.hard.vote = m.from;
+  c.election_at = c.now + c.patience;
+  reply.suspect = c.suspect;
+  send_after_persist(c, std::move(reply));
+}
+
+void on_vote_reply(Core& c, const Message& m) {
+  bool pre = m.type == MessageType::kPreVoteReply;
+  if (c.role != (pre ? Role::kPreCandidate : Role::kCandidate)) return;
+  if (m.term != (pre ? c.hard.term.next() : c.hard.term)) return;
+  if (pre && m.reject) return;
+  Ballot& ballot = c.ballots[slot_of_voter(c, m.from)];
+  // The first answer counts, except that one given in good standing beats one that was not.
+  if (ballot == Ballot::kNone || ballot == Ballot::kGrantedSuspect)
+    ballot = m.reject ? Ballot::kRefused : m.suspect ? Ballot::kGrantedSuspect : Ballot::kGranted;
+  decide(c);
+}
+
+void count_own_vote(Core& c) {
+  if (c.role != Role::kCandidate || c.hard_durable != c.hard) return;
+  count_own_ballot(c);
+  decide(c);
+}
+
+}  // namespace mneme::raft

@@ -1,0 +1,189 @@
+#include "core/raft/invariants.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/hash.h"
+
+namespace mneme::raft {
+
+namespace {
+
+template <class... Args>
+std::string sentence(NodeId node, Term term, fmt::format_string<Args...> format, Args&&... args) {
+  return fmt::format("node {} in term {}: {}", node.value, term.value,
+                     fmt::format(format, std::forward<Args>(args)...));
+}
+
+uint64_t hash_of(const Entry& entry) {
+  return xxh3(entry.payload ? std::string_view(*entry.payload) : std::string_view(), static_cast<uint64_t>(entry.kind));
+}
+
+}  // namespace
+
+View view_of(const Raft& raft) {
+  View v;
+  v.id = raft.id();
+  v.role = raft.role();
+  v.term = raft.term();
+  v.vote = raft.vote();
+  v.leader = raft.leader();
+  v.suspect = raft.suspect();
+  v.commit = raft.commit();
+  v.commit_term = raft.term_at(raft.commit()).value_or(Term());
+  v.applied = raft.applied();
+  v.persisted = raft.persisted_index();
+  v.first = raft.first_index();
+  v.last = raft.last_index();
+  v.last_term = raft.term_at(raft.last_index()).value_or(Term());
+  return v;
+}
+
+std::optional<std::string> check_state(const Raft& raft) {
+  View v = view_of(raft);
+  auto bad = [&]<class... Args>(fmt::format_string<Args...> format, Args&&... args) {
+    return sentence(v.id, v.term, format, std::forward<Args>(args)...);
+  };
+  if (v.last.next() < v.first) return bad("the log begins at {} but ends at {}", v.first.value, v.last.value);
+  if (v.commit > v.last) return bad("commit index {} is beyond the log's end {}", v.commit.value, v.last.value);
+  if (v.commit.next() < v.first) return bad("commit index {} is before the log's base", v.commit.value);
+  if (v.applied > v.commit) return bad("applied {} but committed only {}", v.applied.value, v.commit.value);
+  if (v.persisted > v.last) return bad("persisted {} is beyond the log's end {}", v.persisted.value, v.last.value);
+  if (v.last_term > v.term) return bad("the log's last entry {} is of term {}", v.last.value, v.last_term.value);
+  if (v.commit_term > v.last_term) return bad("terms fall between {} and {}", v.commit.value, v.last.value);
+  if (v.vote && !std::binary_search(raft.voters().begin(), raft.voters().end(), v.vote))
+    return bad("voted for {}, which is no voter", v.vote.value);
+  switch (v.role) {
+    case Role::kLeader:
+      if (v.leader != v.id) return bad("leads but names {} as leader", v.leader.value);
+      if (v.vote != v.id) return bad("leads but voted for {}", v.vote.value);
+      if (v.last_term != v.term) return bad("leads but its log ends in term {}", v.last_term.value);
+      if (raft.committed_in_term() != (v.commit_term == v.term))
+        return bad("is wrong about having committed {} in its term", v.commit.value);
+      break;
+    case Role::kCandidate:
+      if (v.vote != v.id) return bad("is a candidate but voted for {}", v.vote.value);
+      [[fallthrough]];
+    case Role::kPreCandidate:
+      if (v.leader) return bad("campaigns although {} leads", v.leader.value);
+      break;
+    case Role::kFollower:
+      if (v.leader == v.id) return bad("follows itself");
+      break;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> check_transition(const View& before, const View& after) {
+  auto bad = [&]<class... Args>(fmt::format_string<Args...> format, Args&&... args) {
+    return sentence(after.id, after.term, format, std::forward<Args>(args)...);
+  };
+  if (after.id != before.id) return bad("was node {} before", before.id.value);
+  if (after.term < before.term) return bad("the term was {} before", before.term.value);
+  if (after.commit < before.commit)
+    return bad("commit index fell from {} to {}", before.commit.value, after.commit.value);
+  if (after.applied < before.applied)
+    return bad("applied index fell from {} to {}", before.applied.value, after.applied.value);
+  if (after.first < before.first)
+    return bad("the log's beginning moved back from {} to {}", before.first.value, after.first.value);
+  if (after.suspect && !before.suspect) return bad("became suspect without a restart");
+  if (after.role == Role::kLeader && before.role != Role::kLeader && before.role != Role::kCandidate)
+    return bad("became leader without having been a candidate");
+  if (after.term > before.term) return std::nullopt;
+  if (before.vote && after.vote != before.vote)
+    return bad("vote changed from {} to {}", before.vote.value, after.vote.value);
+  if (before.leader && after.leader && after.leader != before.leader)
+    return bad("leader changed from {} to {}", before.leader.value, after.leader.value);
+  if (before.role == Role::kLeader && after.role == Role::kLeader && after.last < before.last)
+    return bad("a leader's log shrank from {} to {}", before.last.value, after.last.value);
+  if (before.role == Role::kLeader && (after.role == Role::kCandidate || after.role == Role::kPreCandidate))
+    return bad("a leader campaigns");
+  return std::nullopt;
+}
+
+std::optional<std::string> check_transition(const View& before, const Raft& after) {
+  if (auto violation = check_transition(before, view_of(after))) return violation;
+  auto replaced = [&](LogIndex index, Term term) {
+    std::optional<Term> now = after.term_at(index);
+    return index >= after.first_index() && now != term;
+  };
+  if (replaced(before.commit, before.commit_term))
+    return sentence(after.id(), after.term(), "committed entry {} of term {} was replaced", before.commit.value,
+                    before.commit_term.value);
+  bool led = before.role == Role::kLeader && after.role() == Role::kLeader && before.term == after.term();
+  if (led && replaced(before.last, before.last_term))
+    return sentence(after.id(), after.term(), "a leader replaced its own entry {}", before.last.value);
+  return std::nullopt;
+}
+
+ClusterInvariants::Seen& ClusterInvariants::seen(NodeId node) {
+  for (Seen& s : seen_)
+    if (s.node == node) return s;
+  seen_.push_back({node, {}, {}});
+  return seen_.back();
+}
+
+void ClusterInvariants::forget(NodeId node) {
+  std::erase_if(seen_, [&](const Seen& s) { return s.node == node; });
+}
+
+std::optional<std::string> ClusterInvariants::observe(const Raft& raft) {
+  Seen& s = seen(raft.id());
+  if (raft.commit() > s.checked) {
+    if (auto violation = check_committed(raft, s)) return violation;
+  }
+  if (raft.role() == Role::kLeader && s.led != raft.term()) return check_leader(raft, s);
+  return std::nullopt;
+}
+
+std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, Seen& s) {
+  s.led = raft.term();
+  auto [at, fresh] = leader_of_.try_emplace(raft.term().value, raft.id());
+  if (at->second != raft.id())
+    return sentence(raft.id(), raft.term(), "leads, but node {} led this term already", at->second.value);
+  // Complete is what was committed in earlier terms. A late winner of an old term owes nothing to later ones.
+  if (committed_.empty() || committed_.back().known_in > raft.term()) return std::nullopt;
+  LogIndex index = last_committed();
+  if (index < raft.first_index().prev()) return std::nullopt;
+  if (raft.term_at(index) == committed_.back().term) return std::nullopt;
+  return sentence(raft.id(), raft.term(), "leads without entry {} of term {}, which was committed by term {}",
+                  index.value, committed_.back().term.value, committed_.back().known_in.value);
+}
+
+std::optional<std::string> ClusterInvariants::check_committed(const Raft& raft, Seen& s) {
+  LogIndex base = raft.first_index().prev();
+  if (s.checked < base) {  // only the position is left of what a checkpoint covers
+    Term term = *raft.term_at(base);
+    if (base > last_committed()) {  // nobody was watched committing this: the record begins again here
+      committed_.clear();
+      first_ = base.next();
+    } else if (base >= first_ && committed(base).term != term) {
+      return sentence(raft.id(), raft.term(),
+                      "its checkpoint at {} is of term {}, but the entry committed is of term {}", base.value,
+                      term.value, committed(base).term.value);
+    }
+    s.checked = base;
+  }
+  while (s.checked < raft.commit()) {
+    LogIndex index = s.checked.next();
+    const Entry& entry = raft.entry_at(index);
+    uint64_t hash = hash_of(entry);
+    if (index > last_committed()) {
+      committed_.push_back({entry.term, hash, raft.term()});
+    } else if (index >= first_) {
+      const Committed& known = committed(index);
+      if (known.term != entry.term)
+        return sentence(raft.id(), raft.term(), "committed entry {} of term {}, but another replica of term {}",
+                        index.value, entry.term.value, known.term.value);
+      if (known.hash != hash)
+        return sentence(raft.id(), raft.term(), "committed another entry {} of term {} than another replica",
+                        index.value, entry.term.value);
+    }
+    s.checked = index;
+  }
+  return std::nullopt;
+}
+
+}  // namespace mneme::raft

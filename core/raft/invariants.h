@@ -1,0 +1,77 @@
+// What must hold of one replica, of each of its steps, and of all replicas together (Raft figure 3), checked from
+// outside.
+//
+// Each check answers with a sentence that names node, term and index, or with nothing. One replica's checks are O(1);
+// those of the cluster are O(1) per step plus, once per replica and index, a look at what it newly committed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/raft/raft.h"
+
+namespace mneme::raft {
+
+// What a replica showed at one moment of one life.
+struct View {
+  NodeId id;
+  Role role = Role::kFollower;
+  Term term;
+  NodeId vote;
+  NodeId leader;
+  bool suspect = false;
+  LogIndex commit;
+  Term commit_term;
+  LogIndex applied;
+  LogIndex persisted;
+  LogIndex first;
+  LogIndex last;
+  Term last_term;
+};
+
+[[nodiscard]] View view_of(const Raft& raft);
+
+[[nodiscard]] std::optional<std::string> check_state(const Raft& raft);
+
+// `before` and `after` belong to the same life: across a restart commit and applied begin again at the checkpoint.
+[[nodiscard]] std::optional<std::string> check_transition(const View& before, const View& after);
+// The same, and that the log still has what it must have kept: committed entries, and a leader's own log.
+[[nodiscard]] std::optional<std::string> check_transition(const View& before, const Raft& after);
+
+// Election safety, leader completeness, log matching of committed entries, state machine safety. Remembers, for as long
+// as it lives, every leader by term and every committed entry by index (24 bytes each).
+class ClusterInvariants {
+ public:
+  // After every step of any replica; it may be called for replicas that did nothing.
+  std::optional<std::string> observe(const Raft& raft);
+  // The replica begins a new life: its commit index may begin again.
+  void forget(NodeId node);
+
+ private:
+  struct Committed {
+    Term term;
+    uint64_t hash;  // of kind and payload
+    Term known_in;  // a term in or before which it was committed is at most this
+  };
+  struct Seen {
+    NodeId node;
+    LogIndex checked;  // committed entries up to here agree with the record
+    Term led;          // the last term in which it was seen to lead
+  };
+
+  Seen& seen(NodeId node);
+  std::optional<std::string> check_leader(const Raft& raft, Seen& seen);
+  std::optional<std::string> check_committed(const Raft& raft, Seen& seen);
+  LogIndex last_committed() const { return LogIndex(first_.value + committed_.size() - 1); }
+  const Committed& committed(LogIndex index) const { return committed_[index.value - first_.value]; }
+
+  std::vector<Seen> seen_;                          // few
+  std::unordered_map<uint64_t, NodeId> leader_of_;  // looked up only
+  LogIndex first_{1};                               // of committed_
+  std::vector<Committed> committed_;
+};
+
+}  // namespace mneme::raft

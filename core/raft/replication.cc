@@ -1,0 +1,220 @@
+// The leader's side of replication (Raft 5.3, 5.4.2; flow control after etcd-io/raft) and check-quorum (thesis 6.2).
+//
+// Nothing is sent per proposal: what is due to a follower is worked out when a Ready is taken, so that all proposals
+// between two Readys share a message. A new commit index rides on the next append; if nothing is on the way to a
+// follower, a heartbeat of round 0 tells it at once. That one is not answered: it costs one small message per follower
+// and commit on an otherwise idle group, and nothing on a busy one.
+#include <utility>
+
+#include "core/raft/codec.h"
+#include "core/raft/state.h"
+
+namespace mneme::raft {
+
+namespace {
+
+bool must_tell_commit(const Core& c, const Progress& p) {
+  return p.flow == Flow::kReplicate && p.next > c.log.last() && p.inflight() == 0 &&
+         p.commit_told < std::min(c.commit, p.match);
+}
+
+bool can_append(const Core& c, const Progress& p) {
+  switch (p.flow) {
+    case Flow::kProbe: return !p.paused && p.match < c.log.last();
+    case Flow::kReplicate: return p.next <= c.log.last() && p.inflight() < c.config.max_inflight_appends;
+    case Flow::kSnapshot: return false;
+  }
+  return false;
+}
+
+Message append_message(const Core& c, const Progress& p, LogPosition after) {
+  Message m = message_to(c, p.id, MessageType::kAppend);
+  m.log = after;
+  m.commit = c.commit;
+  m.round = c.round;
+  return m;
+}
+
+void send_heartbeat(Core& c, Progress& p, uint64_t round) {
+  Message m = message_to(c, p.id, MessageType::kHeartbeat);
+  m.commit = std::min(c.commit, p.match);
+  m.round = round;
+  p.commit_told = std::max(p.commit_told, m.commit);
+  send(c, std::move(m));
+}
+
+// How many entries from `from` on go into one message: at least one if there is one.
+size_t entries_that_fit(Core& c, const Progress& p, LogIndex from) {
+  size_t count = 0;
+  size_t bytes = 0;
+  for (LogIndex i = from; i <= c.log.last(); i = i.next()) {
+    bytes += encoded_size(c.log.at(i));
+    if (count > 0 && bytes > c.config.max_append_bytes) break;
+    ++count;
+  }
+  if (count > 1 && c.chance.rarely(Site::kSmallAppend, (p.id.value << 48) ^ from.value)) count = 1;
+  return count;
+}
+
+void send_append(Core& c, Progress& p) {
+  LogIndex before = p.next.prev();
+  std::optional<Term> term = c.log.term_at(before);
+  if (!term) return send_snapshot(c, p);
+  Message m = append_message(c, p, {before, *term});
+  size_t count = entries_that_fit(c, p, p.next);
+  m.entries.reserve(count);
+  LogIndex tail(before.value + count);
+  for (LogIndex i = p.next; i <= tail; i = i.next()) m.entries.push_back(c.log.at(i));
+  p.commit_told = std::max(p.commit_told, std::min(c.commit, tail));
+  if (p.flow == Flow::kProbe) {
+    p.paused = true;
+  } else {
+    p.next = tail.next();
+    p.sent_upto(tail, c.config.max_inflight_appends);
+  }
+  send(c, std::move(m));
+}
+
+void on_rejected(Core& c, Progress& p, const Message& m) {
+  if (p.flow == Flow::kSnapshot) return;  // it has not got the snapshot yet
+  if (m.log.index <= p.match) {
+    // Only a replica that lost part of its log can lack what it acknowledged; from others this is an old message.
+    if (!m.suspect) return;
+    p.match = {};
+  }
+  if (p.flow == Flow::kProbe && m.log.index != p.next.prev()) return;  // answers an earlier probe
+  // A whole term of ours that it cannot have is skipped at once (Raft 5.3, end).
+  LogIndex shared = c.log.last_with_term_at_most(m.hint.index, m.hint.term).index;
+  p.probe_from(std::max(p.match.next(), std::min(m.log.index, shared.next())));
+  c.flush_due = true;
+}
+
+void check_quorum(Core& c) {
+  Agreement heard;
+  auto when = [](Instant t) { return static_cast<uint64_t>(std::max<int64_t>(t.ns, 0)); };
+  heard.add(when(c.now), when(c.now));
+  for (const Progress& p : c.peers) heard.add(when(p.heard), when(p.heard));
+  Instant quorum_heard{static_cast<int64_t>(heard.reached(c.config.voters.size()))};
+  c.check_at = quorum_heard + c.config.election_timeout;
+  if (c.check_at > c.now) return;
+  c.probes.reached(Probe::check_quorum_stepped_down);
+  become_follower(c, NodeId());
+}
+
+}  // namespace
+
+void send_empty_append(Core& c, Progress& p, LogPosition after) { send(c, append_message(c, p, after)); }
+
+void start_leading(Core& c) {
+  CHECK(c.role == Role::kCandidate);
+  c.probes.reached(Probe::election_won);
+  c.role = Role::kLeader;
+  c.leader = c.config.id;
+  if (c.suspect && !c.clear_handed_out) c.clear_due = true;  // everybody voted for this very log
+  c.peers.clear();
+  for (NodeId voter : c.config.voters) {
+    if (voter == c.config.id) continue;
+    Progress& p = c.peers.emplace_back();
+    p.id = voter;
+    p.probe_from(c.log.last().next());
+    p.heard = c.now;
+  }
+  c.heartbeat_at = c.sole_voter() ? kNever : c.now + c.config.heartbeat_interval;
+  c.check_at = c.sole_voter() ? kNever : c.now + c.config.election_timeout;
+  c.log.append({c.hard.term, c.log.last().next(), EntryKind::kNoop, nullptr});
+  c.flush_due = true;
+}
+
+void advance_commit(Core& c) {
+  Agreement stored;
+  stored.add(c.log.persisted().value, c.log.persisted().value);
+  for (const Progress& p : c.peers) stored.add(p.sure_match.value, p.match.value);
+  LogIndex index(stored.reached(c.config.voters.size()));
+  if (index <= c.commit) return;
+  if (c.log.term_at(index) != c.hard.term) {
+    c.probes.reached(Probe::old_term_entry_not_counted);
+    return;
+  }
+  raise_commit(c, index);
+  c.flush_due = true;
+}
+
+void on_append_reply(Core& c, const Message& m) {
+  Progress* p = c.role == Role::kLeader ? c.peer(m.from) : nullptr;
+  if (!p) return;
+  p->heard = c.now;
+  on_round_answered(c, *p, m);
+  if (m.reject) return on_rejected(c, *p, m);
+  std::optional<Term> term = c.log.term_at(m.log.index);
+  if (m.log.index > c.log.last() || (term && *term != m.log.term)) return;  // not an entry of ours
+
+  bool news = m.log.index > p->match || (!m.suspect && m.log.index > p->sure_match);
+  p->match = std::max(p->match, m.log.index);
+  if (!m.suspect) p->sure_match = std::max(p->sure_match, m.log.index);
+  p->answered_upto(m.log.index);
+  if (p->flow == Flow::kProbe || (p->flow == Flow::kSnapshot && p->match >= p->snapshot.index)) p->replicate();
+  p->next = std::max(p->next, p->match.next());
+  if (news) advance_commit(c);
+  if (can_append(c, *p) || must_tell_commit(c, *p)) c.flush_due = true;
+}
+
+void on_heartbeat_reply(Core& c, const Message& m) {
+  Progress* p = c.role == Role::kLeader ? c.peer(m.from) : nullptr;
+  if (!p) return;
+  p->heard = c.now;
+  on_round_answered(c, *p, m);
+  if (!p->owes_check) return;
+  p->owes_check = false;
+  switch (p->flow) {
+    case Flow::kProbe:
+      p->paused = false;
+      if (can_append(c, *p)) c.flush_due = true;
+      break;
+    case Flow::kReplicate:
+      // It has answered a heartbeat that was sent after entries which it has not acknowledged: either they are on their
+      // way to its disk, or they got lost. An empty append asks which, unless what it would follow is forgotten here.
+      if (p->match >= p->sent_before_check) break;
+      if (std::optional<Term> term = c.log.term_at(p->next.prev())) {
+        send_empty_append(c, *p, {p->next.prev(), *term});
+      } else {
+        p->probe_from(p->match.next());
+        c.flush_due = true;
+      }
+      break;
+    case Flow::kSnapshot:
+      send_empty_append(c, *p, p->snapshot);  // it may be there, with its answer lost
+      break;
+  }
+}
+
+void send_heartbeats(Core& c, bool timed) {
+  for (Progress& p : c.peers) {
+    send_heartbeat(c, p, c.round);
+    if (!timed) continue;
+    p.owes_check = true;
+    p.sent_before_check = p.next.prev();
+  }
+}
+
+void leader_tick(Core& c) {
+  if (c.now >= c.check_at) check_quorum(c);
+  if (c.role != Role::kLeader || c.now < c.heartbeat_at) return;
+  c.heartbeat_at = c.now + c.config.heartbeat_interval;
+  for (Progress& p : c.peers) {
+    if (p.flow != Flow::kSnapshot || c.now - p.snapshot_sent < kSnapshotPatience * c.config.election_timeout) continue;
+    p.probe_from(p.match.next());
+    p.paused = true;  // and sent again only to a follower that answers
+  }
+  retry_rounds(c);
+  send_heartbeats(c, true);
+}
+
+void flush(Core& c) {
+  c.flush_due = false;
+  for (Progress& p : c.peers) {
+    while (can_append(c, p)) send_append(c, p);
+    if (must_tell_commit(c, p)) send_heartbeat(c, p, 0);
+  }
+}
+
+}  // namespace mneme::raft

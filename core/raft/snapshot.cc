@@ -1,0 +1,40 @@
+// Followers that need entries which are gone (Raft 7). The files travel by the owner's hand; here only positions do.
+#include <utility>
+
+#include "core/raft/state.h"
+
+namespace mneme::raft {
+
+void send_snapshot(Core& c, Progress& p) {
+  if (c.checkpoint.index < c.log.base().index) {  // none covers what is gone: wait for one, asking at each heartbeat
+    p.probe_from(p.next);
+    p.paused = true;
+    return;
+  }
+  c.probes.reached(Probe::snapshot_sent);
+  Message m = message_to(c, p.id, MessageType::kSnapshot);
+  m.log = c.checkpoint;
+  m.commit = c.commit;
+  p.send_snapshot(c.checkpoint, c.now);
+  send(c, std::move(m));
+}
+
+void on_snapshot(Core& c, const Message& m) {
+  if (!m.log.index || !m.log.term || !follow(c, m.from)) return;
+  if (m.log.index <= c.commit) return acknowledge(c, m, {c.commit, *c.log.term_at(c.commit)});
+  if (c.log.holds(m.log)) {
+    raise_commit(c, m.log.index);
+    return acknowledge(c, m, m.log);
+  }
+  // Nothing of the log stays: what the snapshot covers is in it, and what is beyond follows a different past.
+  if (c.log.last() >= m.log.index) c.probes.reached(Probe::snapshot_over_diverged_log);
+  c.probes.reached(Probe::snapshot_installed);
+  c.log.restart_at(m.log, c.commit);
+  c.commit = m.log.index;
+  c.commit_handed_out = m.log.index;
+  c.checkpoint = m.log;
+  c.out.snapshot = m.log;
+  acknowledge(c, m, m.log);
+}
+
+}  // namespace mneme::raft

@@ -1,0 +1,192 @@
+// Private to core/raft: the state of one replica and the phases of the protocol as functions over it, a file each.
+//
+// Every phase may only queue output in `out`; Raft::ready() completes and hands it over.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/raft/log.h"
+#include "core/raft/progress.h"
+#include "core/raft/quorum.h"
+#include "core/raft/raft.h"
+
+namespace mneme::raft {
+
+// Terms, indices and rounds above this are nonsense: no history gets there, and below it nothing overflows.
+inline constexpr uint64_t kMaxNumber = uint64_t{1} << 62;
+
+// How long a leader waits for a snapshot before it sends the message again, in election timeouts. Broken connections
+// and failed transfers are reported by the owner at once, so this only mends a message lost without a trace (a full
+// queue). Early, a transfer that is still going on would be asked for twice; late costs only that one follower's lag,
+// during which the others commit. Five lets an owner move a few seconds' worth of files; a longer transfer is its own
+// to recognise.
+inline constexpr int kSnapshotPatience = 5;
+
+struct PendingRead {
+  uint64_t round;
+  ReadState read;
+};
+
+// A suspect replica waits for this leader to prove its leadership (restore.cc).
+struct PendingRestore {
+  NodeId suspect;
+  uint64_t nonce;
+  uint64_t round;  // 0: not begun
+  LogPosition last;
+};
+
+// A suspect's way back; forgotten with the term.
+struct Restore {
+  bool asked = false;
+  uint64_t nonce = 0;
+  std::optional<LogIndex> target;  // as answered by the leader
+};
+
+// Something other than entries that a Ready carries and that is not durable yet.
+struct Unstored {
+  uint64_t number;
+  HardState hard;
+  bool clears_suspect;
+};
+
+enum class Ballot : uint8_t { kNone, kGranted, kGrantedSuspect, kRefused };
+
+struct Core {
+  Core(Config config, Durable durable, Instant now, Chance& chance, Probes& probes);
+
+  Config config;
+  Chance& chance;
+  Probes& probes;
+  Instant now;  // the latest the owner said
+
+  HardState hard;
+  HardState hard_handed_out;
+  HardState hard_durable;
+  Log log;
+  LogIndex commit;
+  LogIndex commit_handed_out;
+  LogIndex applied;
+  LogPosition checkpoint;  // the newest that can be sent; {0, 0}: none
+
+  Role role = Role::kFollower;
+  NodeId leader;
+  Instant leader_heard;
+  // Equal to the log of this term's leader up to here; not lowered within a term.
+  LogIndex verified;
+  bool suspect = false;
+  bool clear_due = false;  // to be handed out
+  bool clear_handed_out = false;
+  Restore restore;
+
+  Instant election_at;
+  Duration patience{};          // drawn for this term and attempt
+  uint64_t attempt = 0;         // elections tried in this term
+  std::vector<Ballot> ballots;  // as config.voters
+
+  // Leaders only.
+  std::vector<Progress> peers;  // the other voters, in their order
+  Instant heartbeat_at;
+  Instant check_at;
+  bool committed_in_term = false;
+  bool flush_due = false;  // there may be something to send to followers
+  size_t uncommitted_bytes = 0;
+  uint64_t round = 1;                      // the latest read round; rises for ever
+  std::vector<uint64_t> reads_waiting;     // no round yet
+  std::vector<PendingRead> reads_pending;  // by round
+  std::vector<PendingRestore> restores;
+
+  Ready out;
+  uint64_t ready_number = 0;
+  uint64_t needs_store_number = 0;  // the last Ready with something to persist
+  uint64_t stored_number = 0;
+  std::vector<Unstored> unstored;
+
+  bool sole_voter() const { return config.voters.size() == 1; }
+  Progress* peer(NodeId id) {
+    for (Progress& p : peers)
+      if (p.id == id) return &p;
+    return nullptr;
+  }
+  bool is_voter(NodeId id) const { return std::binary_search(config.voters.begin(), config.voters.end(), id); }
+};
+
+// --- raft.cc: what all phases share.
+
+Message message_to(const Core& c, NodeId to, MessageType type);
+// At once, in parallel with the disk.
+void send(Core& c, Message m);
+// When everything known now is durable.
+void send_after_persist(Core& c, Message m);
+// A reply that promises nothing but its term: at once if the term is durable. A crash could otherwise make this replica
+// forget a term that it has spoken in. That alone would break no rule (who begins a term stores it first, and a vote or
+// an acknowledgement is stored before it is given), but so "a replica never says a term lower than one it said before"
+// can be relied upon, by peers and by checkers, at the cost of one wait for the disk per term.
+void send_reply(Core& c, Message m);
+// Enters a later term: nothing of the old one counts any more.
+void enter_term(Core& c, Term term);
+// Gives up leading or campaigning; the term stays.
+void become_follower(Core& c, NodeId leader);
+void raise_commit(Core& c, LogIndex index);
+
+// --- election.cc
+
+// For this term and attempt; the running timer keeps its deadline.
+void draw_patience(Core& c);
+void rearm_election_timer(Core& c);
+void start_pre_vote(Core& c);
+// Somebody who must be believed leads this term. False: that contradicts what is known, drop the message.
+[[nodiscard]] bool follow(Core& c, NodeId from);
+void on_pre_vote(Core& c, const Message& m);
+void on_vote(Core& c, const Message& m);
+void on_vote_reply(Core& c, const Message& m);
+void count_own_vote(Core& c);
+// Heard from a live leader so recently that nobody else may disturb it.
+bool leader_is_fresh(const Core& c);
+
+// --- replication.cc: the leader's side.
+
+void start_leading(Core& c);
+void on_append_reply(Core& c, const Message& m);
+void on_heartbeat_reply(Core& c, const Message& m);
+// `timed`: of the schedule, so it is also a check of what was sent before; otherwise it only carries the round.
+void send_heartbeats(Core& c, bool timed);
+void leader_tick(Core& c);
+void advance_commit(Core& c);
+// Sends every follower what it can take.
+void flush(Core& c);
+void send_empty_append(Core& c, Progress& p, LogPosition after);
+
+// --- follower.cc
+
+// Tells the leader that this log equals its own up to there; goes when all of it is durable.
+void acknowledge(Core& c, const Message& m, LogPosition upto);
+void on_append(Core& c, Message& m);
+void on_heartbeat(Core& c, const Message& m);
+
+// --- read_index.cc
+
+// Whether ready() has a round of heartbeats to begin.
+bool round_due(const Core& c);
+void begin_round(Core& c);
+void retry_rounds(Core& c);
+void on_round_answered(Core& c, Progress& p, const Message& m);
+void fail_reads(Core& c);
+
+// --- snapshot.cc
+
+void send_snapshot(Core& c, Progress& p);
+void on_snapshot(Core& c, const Message& m);
+
+// --- restore.cc
+
+void on_restore(Core& c, const Message& m);
+void on_restore_reply(Core& c, const Message& m);
+void answer_restores(Core& c, uint64_t confirmed_round);
+// A suspect that heard from its leader asks it, once per call at most.
+void ask_restore(Core& c);
+void finish_restore_if_equal(Core& c);
+
+}  // namespace mneme::raft

@@ -1,0 +1,60 @@
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+#include "tests/test.h"
+#include "tests/unit/raft/random_world.h"
+
+using namespace mneme;
+using namespace mneme::raft;
+
+namespace {
+
+uint64_t from_environment(const char* name, uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+// MNEME_RAFT_SEED runs one seed, MNEME_RAFT_SEEDS another number of them.
+void run_seeds(WorldOptions options, uint64_t seeds) {
+  TestProbes probes;
+  uint64_t first = from_environment("MNEME_RAFT_SEED", 1);
+  uint64_t last = std::getenv("MNEME_RAFT_SEED") ? first : from_environment("MNEME_RAFT_SEEDS", seeds);
+  uint64_t steps = 0;
+  uint64_t committed = 0;
+  for (uint64_t seed = first; seed <= last; ++seed) {
+    RandomWorld world(seed, options, probes);
+    auto violation = world.run();
+    steps += world.steps();
+    committed += world.committed();
+    INFO("seed " << seed << ", " << options.replicas << " replicas: " << violation.value_or(""));
+    REQUIRE_FALSE(violation);
+  }
+  if (std::getenv("MNEME_RAFT_VERBOSE")) {
+    fmt::print("{} steps, {} committed\n", steps, committed);
+    for (size_t i = 0; i < kProbeCount; ++i)
+      if (probes.counts[i]) fmt::print("  {:8} {}\n", probes.counts[i], kProbeNames[i]);
+  }
+  // A world too kind to reach these proves little.
+  if (last < first + 50) return;
+  for (Probe probe : {Probe::election_won, Probe::election_lost, Probe::pre_vote_refused, Probe::append_rejected,
+                      Probe::uncommitted_overwritten, Probe::old_term_entry_not_counted, Probe::read_index_confirmed,
+                      Probe::read_index_retried, Probe::read_deferred_no_commit_in_term, Probe::snapshot_sent,
+                      Probe::snapshot_installed, Probe::check_quorum_stepped_down}) {
+    INFO(kProbeNames[static_cast<size_t>(probe)]);
+    CHECK(probes.counts[static_cast<size_t>(probe)] > 0);
+  }
+  if (!options.damage) return;
+  CHECK(probes.counts[static_cast<size_t>(Probe::suspect_restored_by_leader)] > 0);
+  CHECK(probes.counts[static_cast<size_t>(Probe::suspect_vote_unanimous)] > 0);
+}
+
+}  // namespace
+
+TEST_CASE("three replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 3}, 200); }
+
+TEST_CASE("five replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 5}, 100); }
+
+TEST_CASE("replicas that are never damaged are safe and recover under random faults", "[raft]") {
+  run_seeds({.replicas = 3, .damage = false}, 100);
+}

@@ -1,0 +1,374 @@
+#include "tests/unit/raft/random_world.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace mneme::raft {
+
+RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes)
+    : options_(options),
+      state_(mix(seed + 1)),
+      chance_(seed),
+      probes_(probes),
+      replicas_(options.replicas),
+      lives_(options.replicas) {
+  // Each seed has a character of its own: a world with everything wrong at once gets nowhere.
+  loss_ = random(2) * random(200);
+  duplication_ = random(2) * random(100);
+  slow_ = random(2) * random(200);
+  crash_ = 100 + random(400);
+  slow_disk_ = between(1ms, 60ms);
+  Config config;
+  for (size_t i = 0; i < options.replicas; ++i) config.voters.push_back(NodeId(i + 1));
+  config.election_timeout = 100ms;
+  config.heartbeat_interval = 20ms;
+  config.max_append_bytes = 50 + random(400);
+  config.max_inflight_appends = 1 + random(8);
+  config.max_uncommitted_bytes = 4000;
+  for (size_t i = 0; i < options.replicas; ++i) {
+    replicas_[i].config = config;
+    replicas_[i].config.id = NodeId(i + 1);
+    start(i);
+  }
+  faults_end_ = now_ + options.faulty;
+  schedule(1ms, What::kClient);
+  schedule(50ms, What::kFault);
+}
+
+uint64_t RandomWorld::random() { return mix(state_ += 0x9e3779b97f4a7c15u); }
+
+Duration RandomWorld::between(Duration low, Duration high) {
+  return low + Duration(static_cast<int64_t>(random(static_cast<uint64_t>((high - low).count()))));
+}
+
+void RandomWorld::violate(std::string sentence) {
+  if (!violation_) violation_ = std::move(sentence);
+}
+
+void RandomWorld::schedule(Duration in, What what, size_t replica, std::shared_ptr<Message> message) {
+  events_.push({now_ + in, order_++, what, replica, lives_[replica].number, std::move(message)});
+}
+
+std::optional<std::string> RandomWorld::run() {
+  bool healed = false;
+  Instant end = faults_end_ + options_.healing;
+  LogIndex last_asked;
+  Instant propose_at;
+  while (!violation_) {
+    // Timers are no events: the earliest deadline of all is looked up.
+    size_t due = replicas_.size();
+    Instant at = events_.empty() ? kNever : events_.top().at;
+    for (size_t i = 0; i < replicas_.size(); ++i) {
+      if (!replicas_[i].raft || replicas_[i].raft->next_deadline() >= at) continue;
+      due = i;
+      at = replicas_[i].raft->next_deadline();
+    }
+    now_ = std::max(now_, at);
+    if (!healed && now_ >= faults_end_) {
+      healed = true;
+      propose_at = now_;
+      heal();
+    }
+    if (healed && now_ >= propose_at) {  // what was proposed may fall to a change of leaders
+      propose_at = now_ + 300ms;
+      for (size_t i = 0; i < replicas_.size(); ++i) {
+        auto position = replicas_[i].raft->propose(std::make_shared<const std::string>("last"), now_);
+        if (position) last_asked = position->index;
+        after_step(i);
+      }
+    }
+    if (healed && last_asked && everybody_has(last_asked)) return violation_;
+    if (now_ > end) {
+      violate("no proposal reached everybody after the faults" + describe());
+      break;
+    }
+    if (due < replicas_.size()) {
+      replicas_[due].raft->tick(now_);
+      after_step(due);
+    } else {
+      Event event = events_.top();
+      events_.pop();
+      handle(event);
+    }
+  }
+  return violation_;
+}
+
+void RandomWorld::handle(const Event& event) {
+  size_t i = event.replica;
+  switch (event.what) {
+    case What::kDeliver:
+      if (!replicas_[i].raft) return;
+      replicas_[i].raft->step(*event.message, now_);
+      return after_step(i);
+    case What::kStored:
+      if (replicas_[i].raft && event.life == lives_[i].number) stored(i);
+      return;
+    case What::kRestart:
+      if (!replicas_[i].raft) start(i);
+      return;
+    case What::kMend: cut_.clear(); return;
+    case What::kClient: return client();
+    case What::kFault: return fault();
+  }
+}
+
+void RandomWorld::start(size_t i) {
+  TestReplica& replica = replicas_[i];
+  Life& life = lives_[i];
+  ++life.number;
+  life.writing = 0;
+  life.reads.clear();
+  life.applied = replica.disk.base.index;
+  life.state = life.checkpoint_state;
+  replica.now = now_;
+  cluster_.forget(replica.config.id);
+  replica.start(chance_, probes_);
+  after_step(i);
+}
+
+void RandomWorld::crash(size_t i) {
+  TestReplica& replica = replicas_[i];
+  if (!replica.raft) return;
+  // The write under way may have got somewhere.
+  size_t kept = lives_[i].writing == 0 ? 0 : random(lives_[i].writing + 1);
+  for (size_t n = 0; n < kept; ++n) {
+    const Ready& ready = replica.unstored[n];
+    if (ready.snapshot) lives_[i].checkpoint_state = chain_[ready.snapshot->index.value - 1];
+    if (!replica.disk.store(ready)) violate("a Ready did not fit the disk");
+  }
+  if (kept > 0) lives_[i].before_write.reset();
+  replica.crash();
+  ++lives_[i].number;
+}
+
+void RandomWorld::damage(size_t i) {
+  crash(i);
+  Life& life = lives_[i];
+  TestDisk& disk = replicas_[i].disk;
+  if (!life.before_write) return;
+  HardState hard = disk.hard;
+  LogPosition base = disk.base;
+  disk = *std::exchange(life.before_write, std::nullopt);
+  disk.compact(base);  // checkpoints are files of their own, and are not what was damaged
+  if (!options_.lose_votes) disk.hard = hard;
+  disk.suspect = true;
+  life.damaged = true;
+}
+
+void RandomWorld::after_step(size_t i) {
+  ++steps_;
+  TestReplica& replica = replicas_[i];
+  take_readys(i);
+  if (auto bad = replica.check()) violate(*bad);
+  if (auto bad = cluster_.observe(*replica.raft)) violate(*bad);
+  highest_commit_ = std::max(highest_commit_, replica.raft->commit());
+}
+
+void RandomWorld::take_readys(size_t i) {
+  TestReplica& replica = replicas_[i];
+  if (chance_in(200)) return;  // the owner is busy: several steps share a Ready
+  int rounds = 0;
+  while (replica.raft->has_ready()) {
+    if (++rounds > 100) return violate("Readys without end");
+    Ready ready = replica.raft->ready();
+    serve(i, ready);
+    for (Message& m : ready.messages) send(std::move(m));
+    ready.messages.clear();
+    if (ready.needs_persisting() || !ready.messages_after_persist.empty()) replica.unstored.push_back(std::move(ready));
+    if (lives_[i].writing == 0) write_next(i);
+  }
+}
+
+void RandomWorld::serve(size_t i, const Ready& ready) {
+  Life& life = lives_[i];
+  Raft& raft = *replicas_[i].raft;
+  if (ready.snapshot) {
+    life.applied = ready.snapshot->index;
+    if (life.applied.value > chain_.size()) return violate("a snapshot of what nobody applied");
+    life.state = chain_[life.applied.value - 1];
+  }
+  for (const Entry& entry : ready.committed) {
+    if (entry.index != life.applied.next()) return violate("applied out of order");
+    life.applied = entry.index;
+    life.state = fold(life.state, entry.payload ? xxh3(*entry.payload) : entry.term.value);
+    if (entry.index.value > chain_.size()) chain_.push_back(life.state);
+    if (chain_[entry.index.value - 1] != life.state)
+      return violate(fmt::format("node {} applied something else at {}", i + 1, entry.index.value));
+  }
+  raft.applied(life.applied);
+  auto take = [&](uint64_t context) {
+    auto at = std::find_if(life.reads.begin(), life.reads.end(), [&](auto& read) { return read.first == context; });
+    if (at == life.reads.end()) {
+      violate("a read was answered that nobody asked for");
+      return LogIndex();
+    }
+    LogIndex asked = at->second;
+    life.reads.erase(at);
+    return asked;
+  };
+  for (const ReadState& read : ready.reads) {
+    LogIndex asked = take(read.context);
+    if (read.index < asked)
+      violate(fmt::format("stale read on node {}: answered at {}, but {} was committed when it was asked", i + 1,
+                          read.index.value, asked.value));
+  }
+  for (uint64_t context : ready.failed_reads) take(context);
+}
+
+void RandomWorld::write_next(size_t i) {
+  TestReplica& replica = replicas_[i];
+  if (replica.unstored.empty()) return;
+  lives_[i].writing = 1 + random(replica.unstored.size());
+  schedule(between(100us, chance_in(100) ? slow_disk_ * 4 : slow_disk_), What::kStored, i);
+}
+
+void RandomWorld::stored(size_t i) {
+  TestReplica& replica = replicas_[i];
+  Life& life = lives_[i];
+  TestDisk before = replica.disk;
+  bool wrote = false;
+  std::vector<Message> messages;
+  uint64_t number = 0;
+  for (size_t n = 0; n < life.writing; ++n) {
+    Ready& ready = replica.unstored.front();
+    if (!replica.disk.store(ready)) violate("a Ready did not fit the disk");
+    if (ready.snapshot) life.checkpoint_state = chain_[ready.snapshot->index.value - 1];
+    if (ready.clear_suspect) life.damaged = false;
+    wrote |= ready.needs_persisting();
+    for (Message& m : ready.messages_after_persist) messages.push_back(std::move(m));
+    number = ready.number;
+    replica.unstored.pop_front();
+  }
+  // A snapshot's installation is not taken back: its files are durable before.
+  if (wrote) life.before_write = replica.disk.base == before.base ? std::optional(std::move(before)) : std::nullopt;
+  life.writing = 0;
+  replica.raft->persisted(number);
+  for (Message& m : messages) send(std::move(m));
+  after_step(i);
+  if (life.writing == 0) write_next(i);
+}
+
+void RandomWorld::send(Message m) {
+  size_t from = m.from.value - 1;
+  size_t to = m.to.value - 1;
+  bool faulty = now_ < faults_end_;
+  if (cut_.contains({from, to}) || (faulty && chance_in(loss_))) return;
+  auto message = std::make_shared<Message>(std::move(m));
+  int copies = faulty && chance_in(duplication_) ? 2 : 1;
+  for (int copy = 0; copy < copies; ++copy) {
+    Duration latency = between(200us, 3ms);
+    if (faulty && chance_in(slow_)) latency += between(1ms, 300ms);
+    schedule(latency, What::kDeliver, to, message);
+  }
+}
+
+LogIndex RandomWorld::highest_commit() const { return highest_commit_; }
+
+void RandomWorld::client() {
+  if (now_ >= faults_end_) return;
+  schedule(between(1ms, 20ms), What::kClient);
+  // Every replica that believes it leads is asked: an old leader too.
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    TestReplica& replica = replicas_[i];
+    if (!replica.raft || replica.raft->role() != Role::kLeader) continue;
+    for (uint64_t n = random(4); n > 0; --n) {
+      std::string value = fmt::format("{}{}", ++next_value_, std::string(random(60), '.'));
+      (void)replica.raft->propose(std::make_shared<const std::string>(std::move(value)), now_);
+    }
+    if (chance_in(500)) {
+      lives_[i].reads.push_back({++next_value_, highest_commit()});
+      if (!replica.raft->read_index(next_value_, now_)) violate("a leader refused a read");
+    }
+    after_step(i);
+  }
+}
+
+void RandomWorld::compact(size_t i) {
+  Raft& raft = *replicas_[i].raft;
+  LogIndex upto = raft.applied();
+  if (upto <= replicas_[i].disk.base.index || !raft.term_at(upto)) return;
+  // As after a checkpoint: it is there at once, the log keeps some for slow followers.
+  if (upto > replicas_[i].disk.last()) return;
+  raft.checkpoint_available({upto, *raft.term_at(upto)});
+  replicas_[i].disk.compact({upto, *raft.term_at(upto)});
+  lives_[i].checkpoint_state = chain_[upto.value - 1];
+  lives_[i].before_write.reset();
+  LogIndex keep(upto.value - std::min(random(10), upto.value));
+  if (keep >= raft.first_index()) raft.compact(keep);
+  after_step(i);
+}
+
+void RandomWorld::fault() {
+  if (now_ >= faults_end_) return;
+  schedule(between(5ms, 300ms), What::kFault);
+  size_t i = random(replicas_.size());
+  if (chance_in(300) && replicas_[i].raft) compact(i);
+  i = random(replicas_.size());
+  if (chance_in(crash_) && replicas_[i].raft) {
+    bool may_damage = options_.damage && std::none_of(lives_.begin(), lives_.end(), [](auto& l) { return l.damaged; });
+    if (may_damage && chance_in(300)) {
+      damage(i);
+    } else {
+      crash(i);
+    }
+    schedule(between(1ms, chance_in(300) ? 800ms : 100ms), What::kRestart, i);
+  }
+  if (chance_in(15)) {  // power loss everywhere
+    for (size_t n = 0; n < replicas_.size(); ++n) {
+      crash(n);
+      if (options_.damage) replicas_[n].disk.suspect = true;
+      schedule(between(1ms, 200ms), What::kRestart, n);
+    }
+  }
+  if (chance_in(200)) {
+    size_t to = random(replicas_.size());
+    for (size_t n = 0; n < replicas_.size(); ++n) {
+      if (chance_in(500)) cut_.insert({to, n});
+      if (chance_in(500)) cut_.insert({n, to});
+    }
+    schedule(between(10ms, 700ms), What::kMend);
+  }
+  if (chance_in(100) && replicas_[i].raft) {
+    replicas_[i].raft->unreachable(NodeId(1 + random(replicas_.size())));
+    after_step(i);
+  }
+  if (chance_in(50) && replicas_[i].raft) {
+    replicas_[i].raft->campaign(now_);
+    after_step(i);
+  }
+}
+
+void RandomWorld::heal() {
+  cut_.clear();
+  slow_disk_ = 2ms;  // slower than the election timeout, nobody would ever be elected
+  for (size_t i = 0; i < replicas_.size(); ++i)
+    if (!replicas_[i].raft) start(i);
+}
+
+std::string RandomWorld::describe() const {
+  std::string text;
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    if (!replicas_[i].raft) continue;
+    const Raft& r = *replicas_[i].raft;
+    text += fmt::format("\n  node {}: {} term {} leader {} log {}..{} persisted {} commit {} applied {}{}, {} reads",
+                        i + 1, name_of(r.role()), r.term().value, r.leader().value, r.first_index().value,
+                        r.last_index().value, r.persisted_index().value, r.commit().value, lives_[i].applied.value,
+                        r.suspect() ? " suspect" : "", lives_[i].reads.size());
+    if (r.role() != Role::kLeader) continue;
+    for (NodeId voter : r.voters()) text += fmt::format(", {} has {}", voter.value, r.match_index(voter).value);
+  }
+  return text;
+}
+
+bool RandomWorld::everybody_has(LogIndex index) const {
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    if (!replicas_[i].raft || lives_[i].applied < index || replicas_[i].raft->suspect() || !lives_[i].reads.empty())
+      return false;
+  }
+  return true;
+}
+
+}  // namespace mneme::raft

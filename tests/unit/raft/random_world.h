@@ -1,0 +1,123 @@
+// A hostile little world for Raft groups, all of whose choices come from one seed.
+//
+// Fault model. Messages: lost, duplicated, delayed and so reordered, links cut for a while in one or both directions.
+// Disk: each write takes its time and stores several Readys in order; a crash loses what was not stored, except that
+// any prefix of the write under way may be there. Damage: a replica comes back without its last completed write (which
+// it had acknowledged) and knows that it may have lost something; the next such damage waits until it is in good
+// standing again, so an intact copy always survives. Power loss: all replicas stop at once and all come back suspect,
+// with nothing acknowledged lost. A vote or term is never lost by damage (`lose_votes` shows what happens otherwise).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <queue>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/unit/raft/replica.h"
+
+namespace mneme::raft {
+
+class TestChance : public Chance {
+ public:
+  explicit TestChance(uint64_t seed) : seed_(seed) {}
+  uint64_t draw(Site site, uint64_t a, uint64_t b) override {
+    return mix(fold(fold(fold(seed_, static_cast<uint64_t>(site)), a), b));
+  }
+  bool rarely(Site site, uint64_t cause) override { return draw(site, cause, 0) % 8 == 0; }
+
+ private:
+  uint64_t seed_;
+};
+
+class TestProbes : public Probes {
+ public:
+  void reached(Probe probe) override { ++counts[static_cast<size_t>(probe)]; }
+  std::array<uint64_t, kProbeCount> counts{};
+};
+
+struct WorldOptions {
+  size_t replicas = 3;
+  Duration faulty = 6s;   // how long faults go on
+  Duration healing = 5s;  // how long recovery may take after them
+  bool damage = true;
+  bool lose_votes = false;
+};
+
+class RandomWorld {
+ public:
+  RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes);
+  // The first violated property, or nothing.
+  std::optional<std::string> run();
+  uint64_t steps() const { return steps_; }
+  uint64_t committed() const { return chain_.size(); }
+
+ private:
+  enum class What : uint8_t { kDeliver, kStored, kClient, kFault, kRestart, kMend };
+  struct Event {
+    Instant at;
+    uint64_t order;
+    What what;
+    size_t replica;
+    uint64_t life;
+    std::shared_ptr<Message> message;
+    bool operator>(const Event& other) const { return std::tie(at, order) > std::tie(other.at, other.order); }
+  };
+  struct Life {
+    uint64_t number = 0;
+    size_t writing = 0;                    // Readys in the write under way
+    std::optional<TestDisk> before_write;  // the disk before the last completed write
+    bool damaged = false;                  // lost something and is not restored
+    LogIndex applied;
+    uint64_t state = 0;  // hash of everything applied
+    uint64_t checkpoint_state = 0;
+    std::vector<std::pair<uint64_t, LogIndex>> reads;  // context, what was committed anywhere when it was asked
+  };
+
+  uint64_t random();
+  uint64_t random(uint64_t below) { return random() % below; }
+  bool chance_in(uint64_t per_mille) { return random(1000) < per_mille; }
+  Duration between(Duration low, Duration high);
+  void violate(std::string sentence);
+  void schedule(Duration in, What what, size_t replica = 0, std::shared_ptr<Message> message = nullptr);
+  void handle(const Event& event);
+  void start(size_t i);
+  void crash(size_t i);
+  void damage(size_t i);
+  void after_step(size_t i);
+  void take_readys(size_t i);
+  void serve(size_t i, const Ready& ready);
+  void write_next(size_t i);
+  void stored(size_t i);
+  void send(Message m);
+  void client();
+  void fault();
+  void compact(size_t i);
+  void heal();
+  std::string describe() const;
+  bool everybody_has(LogIndex index) const;
+  LogIndex highest_commit() const;
+
+  WorldOptions options_;
+  uint64_t state_;
+  TestChance chance_;
+  TestProbes& probes_;
+  Instant now_{1'000'000'000};
+  Instant faults_end_;
+  uint64_t order_ = 0;
+  uint64_t steps_ = 0;
+  uint64_t next_value_ = 0;
+  uint64_t loss_ = 0, duplication_ = 0, slow_ = 0, crash_ = 0;  // per mille
+  Duration slow_disk_{};
+  std::vector<TestReplica> replicas_;
+  std::vector<Life> lives_;
+  std::set<std::pair<size_t, size_t>> cut_;
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  std::vector<uint64_t> chain_;  // the state after each index, as first applied by anybody
+  ClusterInvariants cluster_;
+  LogIndex highest_commit_;
+  std::optional<std::string> violation_;
+};
+
+}  // namespace mneme::raft

@@ -1,0 +1,76 @@
+// A replica for raft's tests: a Raft, the disk that outlives it, and a state machine that is a hash of all it applied.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/base/hash.h"
+#include "core/raft/invariants.h"
+#include "core/raft/raft.h"
+
+namespace mneme::raft {
+
+// What has reached the disk. Readys are stored in order; a checkpoint of the state machine comes and goes with `base`.
+struct TestDisk {
+  HardState hard;
+  LogPosition base;
+  std::vector<Entry> entries;
+  bool suspect = false;
+
+  LogIndex last() const { return LogIndex(base.index.value + entries.size()); }
+  // False: the Ready does not fit what is there.
+  bool store(const Ready& ready) {
+    if (ready.hard_state) hard = *ready.hard_state;
+    if (ready.snapshot) {
+      base = *ready.snapshot;
+      entries.clear();
+    }
+    if (!ready.entries.empty()) {
+      LogIndex first = ready.entries.front().index;
+      if (first <= base.index || first > last().next()) return false;
+      entries.resize(first.value - base.index.value - 1);
+      entries.insert(entries.end(), ready.entries.begin(), ready.entries.end());
+    }
+    if (ready.clear_suspect) suspect = false;
+    return true;
+  }
+  void compact(LogPosition position) {
+    if (position.index <= base.index) return;
+    size_t gone = position.index.value - base.index.value;
+    entries.erase(entries.begin(), entries.begin() + static_cast<ptrdiff_t>(std::min(gone, entries.size())));
+    base = position;
+  }
+  // Loses up to `count` entries at the end.
+  void lose(size_t count) { entries.resize(entries.size() - std::min(count, entries.size())); }
+  Durable durable() const { return {hard, base, entries, suspect}; }
+};
+
+struct TestReplica {
+  Config config;
+  TestDisk disk;
+  std::unique_ptr<Raft> raft;  // null: down
+  View view;                   // after the step before
+  std::deque<Ready> unstored;  // taken, not yet durable
+  Instant now;
+
+  void start(Chance& chance, Probes& probes) {
+    unstored.clear();
+    raft = std::make_unique<Raft>(config, disk.durable(), now, chance, probes);
+    view = view_of(*raft);
+  }
+  void crash() {
+    raft.reset();
+    unstored.clear();
+  }
+  std::optional<std::string> check() {
+    if (auto violation = check_state(*raft)) return violation;
+    if (auto violation = check_transition(view, *raft)) return violation;
+    view = view_of(*raft);
+    return std::nullopt;
+  }
+};
+
+}  // namespace mneme::raft
