@@ -169,7 +169,7 @@ void RandomWorld::after_step(size_t i) {
 
 void RandomWorld::take_readys(size_t i) {
   TestReplica& replica = replicas_[i];
-  if (chance_in(200)) return;  // the owner is busy: several steps share a Ready
+  if (now_ < faults_end_ && chance_in(200)) return;  // the owner is busy: several steps share a Ready
   int rounds = 0;
   while (replica.raft->has_ready()) {
     if (++rounds > 100) return violate("Readys without end");
