@@ -1,0 +1,264 @@
+#include <charconv>
+
+#include "core/kv/errors.h"
+#include "core/kv/execute.h"
+#include "core/kv/table.h"
+
+namespace mneme::kv {
+
+using namespace protocol;
+
+std::optional<Value> Reading::find(std::string_view key) {
+  std::optional<Value> value = store.find(key);
+  if (value && value->expire_at_ms != 0 && value->expire_at_ms <= now_ms) expiry_due = true;
+  return value;
+}
+
+namespace {
+
+// Replies that several values add up to are bounded here, because their size does not follow from the command's.
+bool too_long(std::string& out, size_t begin) {
+  if (out.size() - begin <= limits::kMaxReplyBytes) return false;
+  out.resize(begin);
+  put_error(out, kReplyTooLong);
+  return true;
+}
+
+void put_value_or_null(std::string& out, const std::optional<Value>& value) {
+  if (value) {
+    put_bulk(out, value->bytes);
+  } else {
+    put_null(out);
+  }
+}
+
+void get_many(Args keys, Reading& reading, std::string& out) {
+  size_t begin = out.size();
+  put_array(out, keys.size());
+  for (std::string_view key : keys) {
+    put_value_or_null(out, reading.find(key));
+    if (too_long(out, begin)) return;
+  }
+}
+
+void count_existing(Args keys, Reading& reading, std::string& out) {
+  int64_t count = 0;
+  for (std::string_view key : keys) count += reading.find(key).has_value();
+  put_integer(out, count);
+}
+
+void get_range(Args args, Reading& reading, std::string& out) {
+  auto first = parse_integer(args[2]);
+  auto last = parse_integer(args[3]);
+  if (!first || !last) return put_error(out, kNotAnInteger);
+  auto value = reading.find(args[1]);
+  int64_t size = value ? static_cast<int64_t>(value->bytes.size()) : 0;
+  int64_t from = *first;
+  int64_t to = *last;
+  if (size == 0 || (from < 0 && to < 0 && from > to)) return put_bulk(out, {});
+  if (from < 0) from = std::max<int64_t>(size + from, 0);
+  if (to < 0) to = std::max<int64_t>(size + to, 0);
+  to = std::min(to, size - 1);
+  if (from > to) return put_bulk(out, {});
+  put_bulk(out, value->bytes.substr(static_cast<size_t>(from), static_cast<size_t>(to - from + 1)));
+}
+
+enum class TimeForm { kLeftSeconds, kLeftMs, kAtSeconds, kAtMs };
+
+void time_to_live(std::string_view key, TimeForm form, Reading& reading, std::string& out) {
+  auto value = reading.find(key);
+  if (!value) return put_integer(out, -2);
+  if (value->expire_at_ms == 0) return put_integer(out, -1);
+  bool absolute = form == TimeForm::kAtSeconds || form == TimeForm::kAtMs;
+  int64_t ms = absolute ? value->expire_at_ms : std::max<int64_t>(value->expire_at_ms - reading.now_ms, 0);
+  bool whole_ms = form == TimeForm::kLeftMs || form == TimeForm::kAtMs;
+  put_integer(out, whole_ms ? ms : ms / 1000 + (ms % 1000 >= 500));
+}
+
+// Collects bulk strings whose number is known only at the end.
+class ArrayReply {
+ public:
+  void add(std::string_view bytes) {
+    put_bulk(items_, bytes);
+    ++count_;
+  }
+  bool too_long() const { return items_.size() > limits::kMaxReplyBytes; }
+  void write(std::string& out) const {
+    if (too_long()) return put_error(out, kReplyTooLong);
+    put_array(out, count_);
+    out += items_;
+  }
+
+ private:
+  size_t count_ = 0;
+  std::string items_;
+};
+
+void list_keys(std::string_view pattern, Reading& reading, std::string& out) {
+  ArrayReply reply;
+  reading.store.visit({}, [&](std::string_view key, const Value& value) {
+    if (value.expire_at_ms != 0 && value.expire_at_ms <= reading.now_ms) reading.expiry_due = true;
+    if (glob_matches(pattern, key)) reply.add(key);
+    return !reply.too_long();
+  });
+  reply.write(out);
+}
+
+// strtoul, as Redis reads a cursor: a sign is accepted and wraps, no digits at all are 0, a NUL ends it.
+std::optional<uint64_t> parse_cursor(std::string_view text) {
+  text = text.substr(0, text.find('\0'));
+  if (text.empty()) return 0;
+  bool negative = text.starts_with('-');
+  if (negative || text.starts_with('+')) text.remove_prefix(1);
+  uint64_t cursor = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), cursor);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return negative ? -cursor : cursor;
+}
+
+void scan(Args args, Reading& reading, std::string& out) {
+  if (reading.cursors == nullptr) return put_error(out, kNotInTransaction);
+  auto cursor = parse_cursor(args[1]);
+  if (!cursor) return put_error(out, "ERR invalid cursor");
+  std::string_view pattern = "*";
+  bool strings = true;
+  int64_t count = 10;
+  for (size_t i = 2; i < args.size(); i += 2) {
+    if (i + 1 == args.size()) return put_error(out, kSyntaxError);
+    if (equals_ignoring_case(args[i], "count")) {
+      auto number = parse_integer(args[i + 1]);
+      if (!number) return put_error(out, kNotAnInteger);
+      if (*number < 1) return put_error(out, kSyntaxError);
+      count = *number;
+    } else if (equals_ignoring_case(args[i], "match")) {
+      pattern = args[i + 1];
+    } else if (equals_ignoring_case(args[i], "type")) {
+      strings = equals_ignoring_case(args[i + 1], "string");
+    } else {
+      return put_error(out, kSyntaxError);
+    }
+  }
+  ArrayReply reply;
+  std::string goes_on_from;
+  bool more = false;
+  reading.store.visit(reading.cursors->position(*cursor), [&](std::string_view key, const Value& value) {
+    if (count-- == 0 || reply.too_long()) {
+      goes_on_from = key;
+      more = true;
+      return false;
+    }
+    if (value.expire_at_ms != 0 && value.expire_at_ms <= reading.now_ms) reading.expiry_due = true;
+    if (strings && glob_matches(pattern, key)) reply.add(key);
+    return true;
+  });
+  uint64_t next = 0;
+  if (more) {
+    next = reading.cursors->advance(*cursor, std::move(goes_on_from));
+  } else {
+    reading.cursors->finish(*cursor);
+  }
+  put_array(out, 2);
+  put_bulk(out, std::to_string(next));
+  reply.write(out);
+}
+
+// RANGE start end [LIMIT n] [PREFIX]: keys from `start` on and below `end`, each followed by its value. An empty end is
+// no end. With PREFIX the keys that begin with `end` belong to the range too, so that RANGE p p PREFIX lists those that
+// begin with p.
+void range(Args args, Reading& reading, std::string& out) {
+  std::string_view end = args[2];
+  bool prefix = false;
+  int64_t limit = INT64_MAX;
+  for (size_t i = 3; i < args.size(); ++i) {
+    if (equals_ignoring_case(args[i], "prefix")) {
+      prefix = true;
+    } else if (equals_ignoring_case(args[i], "limit") && i + 1 < args.size()) {
+      auto number = parse_integer(args[++i]);
+      if (!number) return put_error(out, kNotAnInteger);
+      if (*number < 0) return put_error(out, "ERR value is out of range, must be positive");
+      limit = *number;
+    } else {
+      return put_error(out, kSyntaxError);
+    }
+  }
+  ArrayReply reply;
+  reading.store.visit(args[1], [&](std::string_view key, const Value& value) {
+    if (limit-- == 0) return false;
+    if (!end.empty() && !(key < end) && !(prefix && key.starts_with(end))) return false;
+    if (value.expire_at_ms != 0 && value.expire_at_ms <= reading.now_ms) reading.expiry_due = true;
+    reply.add(key);
+    reply.add(value.bytes);
+    return !reply.too_long();
+  });
+  reply.write(out);
+}
+
+void random_key(Reading& reading, std::string& out) {
+  auto key = reading.store.some_key(reading.pick);
+  if (!key) return put_null(out);
+  reading.find(*key);
+  put_bulk(out, *key);
+}
+
+void count_keys(Reading& reading, std::string& out) {
+  if (reading.store.next_expiry_ms() <= reading.now_ms) reading.expiry_due = true;
+  put_integer(out, static_cast<int64_t>(reading.store.size()));
+}
+
+void get_typed(std::string_view key, Reading& reading, std::string& out) {
+  auto value = reading.find(key);
+  if (!value) return put_null(out);
+  put_array(out, 2);
+  if (value->kind == Kind::kString) {
+    put_bulk(out, "string");
+    put_bulk(out, value->bytes);
+  } else {
+    put_bulk(out, "num");
+    put_integer(out, parse_integer(value->bytes).value_or(0));
+  }
+}
+
+void memory_usage(Args args, Reading& reading, std::string& out) {
+  if (args.size() == 5 && equals_ignoring_case(args[3], "samples")) {
+    auto samples = parse_integer(args[4]);
+    if (!samples) return put_error(out, kNotAnInteger);
+    if (*samples < 0) return put_error(out, kSyntaxError);
+  } else if (args.size() != 3) {
+    return put_error(out, kSyntaxError);
+  }
+  auto value = reading.find(args[2]);
+  if (!value) return put_null(out);
+  put_integer(out, static_cast<int64_t>(Table::bytes_of(args[2].size(), value->bytes.size())));
+}
+
+}  // namespace
+
+void execute_read(CommandId id, Args args, Reading& reading, std::string& out) {
+  switch (id) {
+    case CommandId::kGet: return put_value_or_null(out, reading.find(args[1]));
+    case CommandId::kMget: return get_many(args.subspan(1), reading, out);
+    case CommandId::kExists:
+    case CommandId::kTouch: return count_existing(args.subspan(1), reading, out);
+    case CommandId::kStrlen: {
+      auto value = reading.find(args[1]);
+      return put_integer(out, value ? static_cast<int64_t>(value->bytes.size()) : 0);
+    }
+    case CommandId::kGetrange:
+    case CommandId::kSubstr: return get_range(args, reading, out);
+    case CommandId::kTtl: return time_to_live(args[1], TimeForm::kLeftSeconds, reading, out);
+    case CommandId::kPttl: return time_to_live(args[1], TimeForm::kLeftMs, reading, out);
+    case CommandId::kExpiretime: return time_to_live(args[1], TimeForm::kAtSeconds, reading, out);
+    case CommandId::kPexpiretime: return time_to_live(args[1], TimeForm::kAtMs, reading, out);
+    case CommandId::kType: return put_simple(out, reading.find(args[1]) ? "string" : "none");
+    case CommandId::kScan: return scan(args, reading, out);
+    case CommandId::kKeys: return list_keys(args[1], reading, out);
+    case CommandId::kRange: return range(args, reading, out);
+    case CommandId::kRandomkey: return random_key(reading, out);
+    case CommandId::kDbsize: return count_keys(reading, out);
+    case CommandId::kGettyped: return get_typed(args[1], reading, out);
+    case CommandId::kMemoryUsage: return memory_usage(args, reading, out);
+    default: return put_error(out, kNotReplicated);
+  }
+}
+
+}  // namespace mneme::kv

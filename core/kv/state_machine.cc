@@ -1,0 +1,203 @@
+#include "core/kv/state_machine.h"
+
+#include <fmt/format.h>
+
+#include "core/base/check.h"
+#include "core/base/hash.h"
+#include "core/kv/errors.h"
+
+namespace mneme::kv {
+
+using namespace protocol;
+
+namespace {
+
+// How many are removed per applied batch: more for batches of many commands, so that sweeping keeps up with adding.
+constexpr size_t kSweptKeys = 256;
+constexpr size_t kSweptSessions = 64;
+
+constexpr uint64_t kStateSeed = 0x6d6e656d652e6d31;
+
+// A session's id is its entry's index and its command's position there; a batch has fewer than 2^20 commands.
+constexpr unsigned kPositionBits = 20;
+static_assert(limits::kMaxEntryBytes / (kBatchCommandBytes + 4) < (size_t{1} << kPositionBits));
+
+constexpr std::string_view kNotKept = "EXPIRED the reply was too long to be kept for a retry; the command was executed";
+
+// What a session keeps in place of replies too long to keep; a command's reply is never empty.
+constexpr std::string_view kNoReplies = {};
+
+constexpr std::string_view kFewerKept = "ERR the transaction that first used this number had fewer commands";
+
+const CommandSpec* find_spec(Args args) {
+  std::string ignored;
+  return check(args, ignored);
+}
+
+bool ends_unit(const CommandMeta& meta) { return !(meta.flags & kInTransaction) || (meta.flags & kLastOfTransaction); }
+
+}  // namespace
+
+SessionId StateMachine::id_at(size_t position) const { return SessionId(applied_.value << kPositionBits | position); }
+
+uint64_t StateMachine::digest() const {
+  uint64_t words[] = {table_.digest(), table_.record_count(), sessions_.digest(), sessions_.size(),
+                      static_cast<uint64_t>(log_time_ms())};
+  return xxh3(ByteView(reinterpret_cast<const uint8_t*>(words), sizeof words), kStateSeed);
+}
+
+bool StateMachine::sweep_pending() const {
+  return table_.first_expiry_ms() <= log_time_ms() || sessions_.sweep_pending(log_time_ms());
+}
+
+void StateMachine::skip(LogIndex index) {
+  CHECK(index == applied_.next());
+  applied_ = index;
+}
+
+Result<void> StateMachine::apply(LogIndex index, std::string_view payload, ReplySink& sink) {
+  BatchReader reader = TRY(BatchReader::open(payload));
+  skip(index);
+  move_time(reader.header().log_time_ms, reader.commands());
+  sink.begin(reader.header(), reader.commands());
+  size_t position = 0;
+  while (reader.next(command_.meta, command_.args)) position += apply_unit(reader, position, sink);
+  return {};
+}
+
+void StateMachine::move_time(int64_t ms, size_t commands) {
+  size_t keys = table_.advance(ms, kSweptKeys + 2 * commands);
+  expired_keys_ += keys;
+  if (keys > 0) reached(Probe::key_expired);
+  size_t sessions = sessions_.sweep(log_time_ms(), kSweptSessions + 2 * commands);
+  if (sessions > 0) reached(Probe::session_expired);
+}
+
+size_t StateMachine::apply_unit(BatchReader& reader, size_t position, ReplySink& sink) {
+  CommandMeta meta = command_.meta;
+  if (!meta.session) return execute_unit(reader, position, sink, nullptr);
+  uint16_t slot = slot_of_unit(reader);
+  auto [verdict, kept] = sessions_.admit(meta.session, meta.sequence, slot, meta.ack, log_time_ms());
+  auto refuse = [&](std::string text) {
+    return answer_unit(reader, position, sink, Outcome::kRefused, kNoReplies, text);
+  };
+  switch (verdict) {
+    case SessionTable::Verdict::kUnknown:
+      return refuse(fmt::format("EXPIRED session {} is unknown", meta.session.value));
+    case SessionTable::Verdict::kAcknowledged:
+      return refuse(fmt::format("EXPIRED the reply to number {} of session {} was acknowledged", meta.sequence,
+                                meta.session.value));
+    case SessionTable::Verdict::kFull:
+      return refuse(fmt::format("ERR session {} holds too many replies, acknowledge some with SESSION SEQ n ACK m",
+                                meta.session.value));
+    case SessionTable::Verdict::kRepeat: {
+      reached(Probe::session_retry_answered);
+      return answer_unit(reader, position, sink, Outcome::kRepeated, kept->replies,
+                         kept->replies.empty() ? kNotKept : kFewerKept);
+    }
+    case SessionTable::Verdict::kExecute: break;
+  }
+  std::string replies;
+  size_t commands = execute_unit(reader, position, sink, &replies);
+  if (replies.size() > kMaxKeptBytes) replies = kNoReplies;
+  sessions_.keep(meta.session, meta.sequence, slot, std::move(replies));
+  return commands;
+}
+
+uint16_t StateMachine::slot_of_unit(BatchReader reader) const {
+  const CommandSpec* spec = find_spec(command_.args);
+  uint16_t slot = spec ? slot_of_command(*spec, command_.args) : kNoSlot;
+  CommandMeta meta = command_.meta;
+  std::vector<std::string_view> args;
+  while (slot == kNoSlot && !ends_unit(meta) && reader.next(meta, args)) {
+    spec = find_spec(args);
+    if (spec) slot = slot_of_command(*spec, args);
+  }
+  return slot;
+}
+
+size_t StateMachine::execute_unit(BatchReader& reader, size_t position, ReplySink& sink, std::string* kept) {
+  size_t commands = 0;
+  size_t reply_bytes = 0;
+  for (;;) {
+    reply_.clear();
+    bool transaction = (command_.meta.flags & kInTransaction) != 0;
+    bool enough = reply_bytes > limits::kMaxReplyBytes;
+    execute(command_.args, transaction, enough, id_at(position + commands), reply_);
+    reply_bytes += reply_.size();
+    if (kept != nullptr && kept->size() <= kMaxKeptBytes) Writer(*kept).blob(reply_);
+    sink.reply(position + commands, Outcome::kExecuted, reply_);
+    if (reply_.capacity() > limits::kMiB) reply_ = {};
+    ++commands;
+    if (ends_unit(command_.meta)) return commands;
+    CHECK(reader.next(command_.meta, command_.args));
+  }
+}
+
+size_t StateMachine::answer_unit(BatchReader& reader, size_t position, ReplySink& sink, Outcome outcome,
+                                 std::string_view kept, std::string_view error) {
+  Reader replies(kept);
+  size_t commands = 0;
+  for (;;) {
+    reply_ = replies.at_end() ? std::string_view() : replies.blob();
+    if (reply_.empty()) put_error(reply_, error);
+    sink.reply(position + commands, outcome, reply_);
+    ++commands;
+    if (ends_unit(command_.meta)) return commands;
+    CHECK(reader.next(command_.meta, command_.args));
+  }
+}
+
+void StateMachine::execute(Args args, bool transaction, bool only_writes, SessionId own_id, std::string& out) {
+  const CommandSpec* spec = check(args, out);
+  if (spec == nullptr) return;
+  if (spec->is(kLocal)) return put_error(out, kNotReplicated);
+  if (transaction && spec->is(kNoMulti)) return put_error(out, kNotInTransaction);
+  if (spec->is(kRead) && only_writes) return put_error(out, kReplyTooLong);
+  if (spec->is(kRead)) {
+    Reading reading{.store = table_, .now_ms = log_time_ms(), .pick = mix(own_id.value)};
+    return execute_read(spec->id, args, reading, out);
+  }
+  if (spec->id == CommandId::kSessionOpen || spec->id == CommandId::kSessionClose) {
+    return execute_session(*spec, args, own_id, out);
+  }
+  execute_write(spec->id, args, table_, out);
+}
+
+void StateMachine::execute_session(const CommandSpec& spec, Args args, SessionId own_id, std::string& out) {
+  if (spec.id == CommandId::kSessionOpen) {
+    if (sessions_.open(own_id, log_time_ms()) > 0) reached(Probe::session_expired);
+    return put_integer(out, static_cast<int64_t>(own_id.value));
+  }
+  auto id = parse_integer(args[2]);
+  if (!id) return put_error(out, kNotAnInteger);
+  put_integer(out, sessions_.close(SessionId(static_cast<uint64_t>(*id)), log_time_ms()));
+}
+
+bool StateMachine::read(const CommandSpec& spec, Args args, const ReadOptions& options, std::string& out) const {
+  CHECK(spec.is(kRead));
+  Reading reading{.store = table_,
+                  .now_ms = std::max(options.now_ms, log_time_ms()),
+                  .cursors = options.cursors,
+                  .pick = options.pick};
+  execute_read(spec.id, args, reading, out);
+  return reading.expiry_due;
+}
+
+size_t StateMachine::growth(const CommandSpec& spec, Args args) const {
+  if (!spec.is(kDenyOom)) return 0;
+  size_t argument_bytes = 0;
+  for (std::string_view arg : args.subspan(1)) argument_bytes += arg.size();
+  size_t keys = 0;
+  for_each_key(spec, args, [&](std::string_view) { ++keys; });
+  size_t growth = Table::bytes_of(0, 0) * std::max<size_t>(keys, 1) + argument_bytes;
+  if (spec.id == CommandId::kCopy) {
+    if (auto value = table_.find(args[1])) growth += value->bytes.size();
+  } else if (spec.id == CommandId::kSetrange) {
+    int64_t offset = parse_integer(args[2]).value_or(0);
+    growth += static_cast<size_t>(std::clamp<int64_t>(offset, 0, limits::kMaxValueBytes));
+  }
+  return growth;
+}
+
+}  // namespace mneme::kv

@@ -1,0 +1,121 @@
+// The replicated state machine: a table of keys and a table of sessions, changed by log entries and by nothing else.
+//
+// apply() is a function of the state and the entry: no clock, no option, no cache, nothing of this node's own. Two
+// replicas that applied the same entries have equal digests, answer the same replies and write the same checkpoint.
+// Bounds that are constants of the build do take part; changing one needs a new cluster version.
+//
+// Time. Each batch carries the proposer's log time; the state's time is the greatest so far. Each applied batch also
+// removes a bounded number of expired keys and idle sessions.
+//
+// Sessions. A command with a session executes at most once per (session, sequence, slot): see session.h. A transaction
+// counts as one command.
+//
+// Reads outside the log see the state as applied; that they are linearizable is the caller's work (read index). When a
+// read meets a key whose time has come by the caller's estimate but not by log time, it says so: the caller then
+// commits a batch without commands, which moves log time, and reads again.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/chance.h"
+#include "core/base/error.h"
+#include "core/base/ids.h"
+#include "core/kv/batch.h"
+#include "core/kv/command.h"
+#include "core/kv/execute.h"
+#include "core/kv/session.h"
+#include "core/kv/table.h"
+
+namespace mneme::kv {
+
+enum class Outcome : uint8_t {
+  kExecuted,  // the reply may still be an error, as when a value is not a number
+  kRepeated,  // executed by an earlier entry; the reply is that of then
+  kRefused,   // not executed; every command of a refused transaction has the same error
+};
+
+// Takes the replies of a batch as it is applied. Must not call the state machine.
+class ReplySink {
+ public:
+  virtual ~ReplySink() = default;
+  virtual void begin(const BatchHeader& /*header*/, size_t /*commands*/) {}
+  // `position` counts the batch's commands from 0. The reply is canonical and the view holds during the call.
+  virtual void reply(size_t position, Outcome outcome, std::string_view reply) = 0;
+};
+
+class StateMachine {
+ public:
+  // Probes only observe and may be null.
+  explicit StateMachine(Probes* probes = nullptr) : probes_(probes) {}
+  StateMachine(const StateMachine&) = delete;
+  StateMachine& operator=(const StateMachine&) = delete;
+
+  // Applies the entry after the last one applied. An error means that the payload is not a batch this build can read;
+  // nothing has changed then and the replica must stop.
+  Result<void> apply(LogIndex index, std::string_view payload, ReplySink& sink);
+  // The entry after the last one applied carries nothing for us (a leader's no-op, a configuration).
+  void skip(LogIndex index);
+
+  struct ReadOptions {
+    int64_t now_ms = 0;              // the caller's estimate of the time; log time counts if it is later
+    ScanCursors* cursors = nullptr;  // for SCAN
+    uint64_t pick = 0;               // for RANDOMKEY
+  };
+  // Executes a command that check() returned with flag kRead. True when a key it met is due to expire (see above).
+  bool read(const CommandSpec& spec, Args args, const ReadOptions& options, std::string& out) const;
+
+  // About how many bytes executing the command may add. For refusing with kOutOfMemory (errors.h) before anything is
+  // proposed; only commands flagged kDenyOom can grow.
+  size_t growth(const CommandSpec& spec, Args args) const;
+
+  LogIndex applied() const { return applied_; }
+  int64_t log_time_ms() const { return table_.log_time_ms(); }
+  // Equal for equal states, whatever path led there; changes with every change, at a cost that does not grow.
+  uint64_t digest() const;
+  size_t bytes_used() const { return table_.bytes_used() + sessions_.bytes_used(); }
+  const Table& table() const { return table_; }
+  const SessionTable& sessions() const { return sessions_; }
+  // Keys removed because their time had come since this object was made; for INFO.
+  uint64_t expired_keys() const { return expired_keys_; }
+  // Whether expired keys or idle sessions wait for more entries to be removed by, at this log time.
+  bool sweep_pending() const;
+
+ private:
+  friend class CheckpointWriter;
+  friend class CheckpointLoader;
+
+  struct Command {
+    CommandMeta meta;
+    std::vector<std::string_view> args;
+  };
+
+  void move_time(int64_t ms, size_t commands);
+  // With `only_writes`, reads are refused: the transaction's replies are long enough.
+  void execute(Args args, bool transaction, bool only_writes, SessionId own_id, std::string& out);
+  void execute_session(const CommandSpec& spec, Args args, SessionId own_id, std::string& out);
+  // A unit is a command outside of transactions or a whole transaction; `reader` stands behind its first command.
+  // Returns the number of its commands.
+  size_t apply_unit(BatchReader& reader, size_t position, ReplySink& sink);
+  // Executes the unit and passes its replies on; with `kept`, collects them there.
+  size_t execute_unit(BatchReader& reader, size_t position, ReplySink& sink, std::string* kept);
+  // Answers the unit without executing it, from kept replies or with one error for all.
+  size_t answer_unit(BatchReader& reader, size_t position, ReplySink& sink, Outcome outcome, std::string_view kept,
+                     std::string_view error);
+  uint16_t slot_of_unit(BatchReader reader) const;
+  SessionId id_at(size_t position) const;
+  void reached(Probe probe) const {
+    if (probes_ != nullptr) probes_->reached(probe);
+  }
+
+  Table table_;
+  SessionTable sessions_;
+  LogIndex applied_;
+  uint64_t expired_keys_ = 0;
+  Probes* probes_;
+  Command command_;    // the one being applied
+  std::string reply_;  // its reply; here only to keep their memory
+};
+
+}  // namespace mneme::kv

@@ -1,0 +1,256 @@
+#include <set>
+
+#include "tests/test.h"
+#include "tests/unit/kv/support.h"
+
+using namespace mneme;
+using namespace mneme::kv;
+using namespace mneme::kv::testing;
+
+TEST_CASE("DEL, UNLINK, EXISTS and TOUCH count keys, repeated ones as often as Redis does") {
+  Driver d;
+  d.run({"MSET", "a", "1", "b", "2", "c", "3"});
+  CHECK(d.read({"EXISTS", "a", "a", "x", "b"}) == integer(3));
+  CHECK(d.read({"TOUCH", "a", "x"}) == integer(1));
+  CHECK(d.run({"DEL", "a", "a", "x"}) == integer(1));
+  CHECK(d.run({"UNLINK", "b", "c"}) == integer(2));
+  CHECK(d.read({"DBSIZE"}) == integer(0));
+}
+
+TEST_CASE("RENAME and RENAMENX move value and time to live, over or not over the target") {
+  Driver d;
+  CHECK(d.run({"RENAME", "a", "b"}) == error("ERR no such key"));
+  CHECK(d.run({"RENAMENX", "a", "a"}) == error("ERR no such key"));
+  d.run({"SET", "a", "1", "PX", "900"});
+  d.run({"SET", "b", "2"});
+  CHECK(d.run({"RENAMENX", "a", "b"}) == integer(0));
+  CHECK(d.run({"RENAMENX", "a", "a"}) == integer(0));
+  CHECK(d.run({"RENAME", "a", "a"}) == kOk);
+  CHECK(d.run({"RENAME", "a", "b"}) == kOk);
+  CHECK(d.read({"GET", "b"}) == bulk("1"));
+  CHECK(d.read({"PTTL", "b"}) == integer(900));
+  CHECK(d.read({"EXISTS", "a"}) == integer(0));
+  CHECK(d.run({"RENAMENX", "b", "c"}) == integer(1));
+}
+
+TEST_CASE("COPY copies value and time to live, replaces only when told, and knows one database") {
+  Driver d;
+  d.run({"SET", "a", "1", "PX", "900"});
+  CHECK(d.run({"COPY", "a", "b"}) == integer(1));
+  CHECK(d.read({"PTTL", "b"}) == integer(900));
+  CHECK(d.run({"COPY", "a", "b"}) == integer(0));
+  d.run({"SET", "a", "2"});
+  CHECK(d.run({"COPY", "a", "b", "REPLACE"}) == integer(1));
+  CHECK(d.read({"GET", "b"}) == bulk("2"));
+  CHECK(d.read({"PTTL", "b"}) == integer(-1));
+  CHECK(d.run({"COPY", "none", "c"}) == integer(0));
+  CHECK(d.run({"COPY", "a", "a"}) == error("ERR source and destination objects are the same"));
+  CHECK(d.run({"COPY", "a", "c", "DB", "0"}) == integer(1));
+  CHECK(d.run({"COPY", "a", "c", "DB", "1"}) == error("ERR DB index is out of range"));
+  CHECK(d.run({"COPY", "a", "c", "DB", "x"}) == error("ERR value is not an integer or out of range"));
+  CHECK(d.run({"COPY", "a", "c", "DB"}) == error("ERR syntax error"));
+}
+
+TEST_CASE("TYPE, RANDOMKEY and MEMORY USAGE answer for present and absent keys") {
+  Driver d;
+  CHECK(d.read({"RANDOMKEY"}) == kNull);
+  CHECK(d.read({"TYPE", "k"}) == "+none\r\n");
+  CHECK(d.read({"MEMORY", "USAGE", "k"}) == kNull);
+  d.run({"SET", "k", "v"});
+  CHECK(d.read({"TYPE", "k"}) == "+string\r\n");
+  CHECK(d.read({"RANDOMKEY"}) == bulk("k"));
+  CHECK(d.read({"MEMORY", "USAGE", "k"}) == integer(static_cast<int64_t>(d.machine().table().bytes_used())));
+}
+
+TEST_CASE("RANDOMKEY reaches every key and never an expired one") {
+  Driver d;
+  for (int i = 0; i < 10; ++i) d.run({"SET", "k" + std::to_string(i), "v"});
+  d.run({"SET", "dead", "v", "PX", "10"});
+  Table copy;
+  for (int i = 0; i < 10; ++i) copy.put("k" + std::to_string(i), {});
+  copy.put("dead", {.expire_at_ms = 5});
+  copy.advance(5, 0);
+  std::set<std::string> seen;
+  for (uint64_t pick = 0; pick < 11; ++pick) seen.insert(*copy.some_key(pick));
+  CHECK(seen.size() == 10);
+  CHECK(!seen.contains("dead"));
+}
+
+TEST_CASE("FLUSHALL and FLUSHDB empty the table and take only SYNC or ASYNC") {
+  for (const char* command : {"FLUSHALL", "FLUSHDB"}) {
+    Driver d;
+    uint64_t empty = d.machine().table().digest();
+    d.run({"MSET", "a", "1", "b", "2"});
+    d.run({"EXPIRE", "a", "10"});
+    CHECK(d.run({command, "NOW"}) == error("ERR syntax error"));
+    CHECK(d.run({command, "SYNC", "ASYNC"}) == error("ERR syntax error"));
+    CHECK(d.read({"DBSIZE"}) == integer(2));
+    CHECK(d.run({command, "async"}) == kOk);
+    CHECK(d.read({"DBSIZE"}) == integer(0));
+    CHECK(d.machine().table().digest() == empty);
+    CHECK(d.machine().bytes_used() == 0);
+  }
+}
+
+TEST_CASE("KEYS lists matches in byte order") {
+  Driver d;
+  d.run({"MSET", "b", "", "a1", "", "a2", "", "A", "", "\xff", ""});
+  CHECK(d.read({"KEYS", "a*"}) == "*2\r\n$2\r\na1\r\n$2\r\na2\r\n");
+  CHECK(d.read({"KEYS", "*"}) == "*5\r\n$1\r\nA\r\n$2\r\na1\r\n$2\r\na2\r\n$1\r\nb\r\n$1\r\n\xff\r\n");
+}
+
+TEST_CASE("glob patterns match as Redis's do") {
+  struct Row {
+    const char* pattern;
+    const char* text;
+    bool matches;
+  };
+  for (const Row& row : {Row{"h?llo", "hello", true},
+                         {"h?llo", "hllo", false},
+                         {"h*llo", "heeello", true},
+                         {"h[ae]llo", "hallo", true},
+                         {"h[ae]llo", "hillo", false},
+                         {"h[^e]llo", "hello", false},
+                         {"h[a-b]llo", "hbllo", true},
+                         {"h[b-a]llo", "hallo", true},
+                         {"\\*", "*", true},
+                         {"\\*", "a", false},
+                         {"a\\", "a\\", true},
+                         {"[a", "a", true},
+                         {"[", "[", false},
+                         {"[]a]", "a]", false},
+                         {"[\\]]", "]", true},
+                         {"*a*b*c", "xxaxxbxxc", true},
+                         {"*a*b*c", "xxaxxbxx", false},
+                         {"", "", true},
+                         {"", "a", false},
+                         {"*", "", true},
+                         {"a**", "a", true},
+                         {"?", "", false}}) {
+    INFO(row.pattern << " " << row.text);
+    CHECK(glob_matches(row.pattern, row.text) == row.matches);
+  }
+  // Exponential in a matcher that recurses at every star.
+  CHECK_FALSE(glob_matches("a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", std::string(20000, 'a')));
+}
+
+TEST_CASE("RANGE gives keys with values between two bounds, by prefix and limited") {
+  Driver d;
+  d.run({"MSET", "a", "1", "b", "2", "ba", "3", "bb", "4", "c", "5"});
+  auto pairs = [](const Words& words) {
+    std::string reply = "*" + std::to_string(words.size()) + "\r\n";
+    for (const std::string& word : words) reply += bulk(word);
+    return reply;
+  };
+  CHECK(d.read({"RANGE", "a", "b"}) == pairs({"a", "1"}));
+  CHECK(d.read({"RANGE", "b", "c"}) == pairs({"b", "2", "ba", "3", "bb", "4"}));
+  CHECK(d.read({"RANGE", "b", "b", "PREFIX"}) == pairs({"b", "2", "ba", "3", "bb", "4"}));
+  CHECK(d.read({"RANGE", "ba", "b", "prefix", "limit", "1"}) == pairs({"ba", "3"}));
+  CHECK(d.read({"RANGE", "bb", ""}) == pairs({"bb", "4", "c", "5"}));
+  CHECK(d.read({"RANGE", "", "", "LIMIT", "2"}) == pairs({"a", "1", "b", "2"}));
+  CHECK(d.read({"RANGE", "", "", "LIMIT", "0"}) == pairs({}));
+  CHECK(d.read({"RANGE", "c", "a"}) == pairs({}));
+  CHECK(d.read({"RANGE", "a", "b", "LIMIT"}) == error("ERR syntax error"));
+  CHECK(d.read({"RANGE", "a", "b", "LIMIT", "-1"}) == error("ERR value is out of range, must be positive"));
+  CHECK(d.read({"RANGE", "a", "b", "LIMIT", "x"}) == error("ERR value is not an integer or out of range"));
+}
+
+TEST_CASE("replies that several values add up to are bounded") {
+  Driver d;
+  d.run({"SET", "a", std::string(limits::kMaxValueBytes, 'x')});
+  Words words = {"MGET"};
+  words.resize(1 + limits::kMaxReplyBytes / limits::kMaxValueBytes + 1, "a");
+  CHECK(d.read(words) == error("ERR reply exceeds maximum allowed size, ask for less at once"));
+  for (char c = 'b'; c < 'm'; ++c) d.run({"COPY", "a", std::string(1, c)});
+  CHECK(d.read({"RANGE", "", ""}) == error("ERR reply exceeds maximum allowed size, ask for less at once"));
+  CHECK(d.read({"RANGE", "", "", "LIMIT", "1"}).size() > limits::kMaxValueBytes);
+}
+
+namespace {
+
+struct ScanReply {
+  std::string cursor;
+  Words keys;
+};
+
+// Of keys without line ends.
+ScanReply parse_scan(const std::string& reply) {
+  Words lines;
+  for (size_t at = 0; at < reply.size();) {
+    size_t end = reply.find("\r\n", at);
+    lines.push_back(reply.substr(at, end - at));
+    at = end + 2;
+  }
+  ScanReply parsed{lines.at(2), {}};
+  for (size_t i = 5; i < lines.size(); i += 2) parsed.keys.push_back(lines[i]);
+  return parsed;
+}
+
+}  // namespace
+
+TEST_CASE("SCAN visits every key that is there throughout, once, whatever is added and removed meanwhile") {
+  Driver d;
+  ScanCursors cursors(7);
+  for (int i = 0; i < 500; ++i) d.run({"SET", "stays" + std::to_string(i), "v"});
+  std::map<std::string, int> seen;
+  std::string cursor = "0";
+  int n = 0;
+  do {
+    ScanReply reply = parse_scan(d.read({"SCAN", cursor, "COUNT", "7"}, 0, &cursors));
+    for (const std::string& key : reply.keys) ++seen[key];
+    cursor = reply.cursor;
+    d.run({"SET", "new" + std::to_string(n), "v"});
+    if (n > 3) d.run({"DEL", "new" + std::to_string(n - 3)});
+    ++n;
+  } while (cursor != "0");
+  for (int i = 0; i < 500; ++i) CHECK(seen["stays" + std::to_string(i)] == 1);
+  CHECK(cursors.size() <= 2);
+}
+
+TEST_CASE("SCAN filters by pattern and type and refuses bad options as Redis does") {
+  Driver d;
+  ScanCursors cursors(7);
+  d.run({"MSET", "a", "", "b", "", "ab", ""});
+  auto scan = [&](Words words) {
+    words.insert(words.begin(), "SCAN");
+    return d.read(words, 0, &cursors);
+  };
+  CHECK(scan({"0", "MATCH", "a*"}) == "*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$2\r\nab\r\n");
+  CHECK(scan({"0", "TYPE", "hash"}) == "*2\r\n$1\r\n0\r\n*0\r\n");
+  CHECK(scan({"0", "type", "STRING", "count", "1000"}) == "*2\r\n$1\r\n0\r\n*3\r\n$1\r\na\r\n$2\r\nab\r\n$1\r\nb\r\n");
+  CHECK(scan({"x"}) == error("ERR invalid cursor"));
+  CHECK(scan({" 1"}) == error("ERR invalid cursor"));
+  CHECK(scan({"99999999999999999999"}) == error("ERR invalid cursor"));
+  CHECK(scan({"0", "COUNT", "0"}) == error("ERR syntax error"));
+  CHECK(scan({"0", "COUNT", "x"}) == error("ERR value is not an integer or out of range"));
+  CHECK(scan({"0", "COUNT"}) == error("ERR syntax error"));
+  CHECK(scan({"0", "FOO", "1"}) == error("ERR syntax error"));
+}
+
+TEST_CASE("a SCAN cursor may be used twice, and an unknown one starts again") {
+  Driver d;
+  ScanCursors cursors(7);
+  for (int i = 0; i < 10; ++i) d.run({"SET", "k" + std::to_string(i), ""});
+  std::string first = d.read({"SCAN", "0", "COUNT", "4"}, 0, &cursors);
+  std::string cursor = parse_scan(first).cursor;
+  ScanReply once = parse_scan(d.read({"SCAN", cursor, "COUNT", "4"}, 0, &cursors));
+  ScanReply again = parse_scan(d.read({"SCAN", cursor, "COUNT", "4"}, 0, &cursors));
+  CHECK(once.keys == Words{"k4", "k5", "k6", "k7"});
+  CHECK(again.keys == once.keys);
+  CHECK(parse_scan(d.read({"SCAN", "12345", "COUNT", "4"}, 0, &cursors)).keys == parse_scan(first).keys);
+}
+
+TEST_CASE("scan cursors are bounded in number and bytes, the least recently used going first") {
+  ScanCursors cursors(7);
+  uint64_t kept = cursors.advance(0, "kept");
+  uint64_t forgotten = cursors.advance(0, "forgotten");
+  for (size_t i = 0; i < ScanCursors::kMaxCursors; ++i) {
+    CHECK(cursors.position(kept) == "kept");
+    CHECK(cursors.advance(0, "x") >> 63 == 0);
+  }
+  CHECK(cursors.size() == ScanCursors::kMaxCursors);
+  CHECK(cursors.position(forgotten).empty());
+  for (int i = 0; i < 1000; ++i) cursors.advance(0, std::string(limits::kMaxKeyBytes, 'x'));
+  CHECK(cursors.size() * limits::kMaxKeyBytes <= ScanCursors::kMaxPositionBytes);
+  CHECK(ScanCursors(1).advance(0, "k") != ScanCursors(2).advance(0, "k"));
+}
