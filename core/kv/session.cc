@@ -12,8 +12,7 @@ namespace {
 // Part of the checkpoint format, as the seeds in table.cc.
 constexpr uint64_t kSessionSeed = 0x6d6e656d652e7331;
 constexpr uint64_t kReplySeed = 0x6d6e656d652e7031;
-// What the containers around them take, roughly.
-constexpr size_t kSessionOverhead = 256;
+// What the containers around a reply take, roughly.
 constexpr size_t kReplyOverhead = 96;
 
 uint64_t hash_words(std::initializer_list<uint64_t> words, uint64_t seed) {
@@ -51,7 +50,7 @@ size_t SessionTable::open(SessionId id, int64_t now_ms) {
   at->second.last_used_ms = now_ms;
   by_use_.emplace(now_ms, id.value);
   digest_ += digest_of(id.value, at->second);
-  bytes_used_ += kSessionOverhead;
+  bytes_used_ += kSessionBytes;
   return removed;
 }
 
@@ -59,7 +58,7 @@ void SessionTable::remove(Sessions::iterator at) {
   const Session& session = at->second;
   before_change(at->first, &session);
   digest_ -= digest_of(at->first, session);
-  bytes_used_ -= kSessionOverhead + session.kept_bytes;
+  bytes_used_ -= kSessionBytes + session.kept_bytes;
   by_use_.erase({session.last_used_ms, at->first});
   sessions_.erase(at);
 }
@@ -165,7 +164,7 @@ bool SessionTable::restore(SessionId id, int64_t last_used_ms, uint64_t acknowle
   session.acknowledged = acknowledged;
   by_use_.emplace(last_used_ms, id.value);
   digest_ += digest_of(id.value, session);
-  bytes_used_ += kSessionOverhead;
+  bytes_used_ += kSessionBytes;
   return true;
 }
 

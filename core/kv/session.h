@@ -29,6 +29,9 @@ inline constexpr size_t kMaxSessionBytes = 16 * limits::kMiB;
 // A longer answer is not kept; who asks again is told so. Room for GETSET of the largest value.
 inline constexpr size_t kMaxKeptBytes = limits::kMaxValueBytes + 64;
 
+// What a session counts for in bytes_used(), without its replies.
+inline constexpr size_t kSessionBytes = 256;
+
 // What one number was answered: the canonical replies of a command or of a transaction's commands, each preceded by its
 // 4-byte length.
 struct KeptReplies {

@@ -186,11 +186,13 @@ bool StateMachine::read(const CommandSpec& spec, Args args, const ReadOptions& o
 
 size_t StateMachine::growth(const CommandSpec& spec, Args args) const {
   if (!spec.is(kDenyOom)) return 0;
+  if (spec.id == CommandId::kSessionOpen) return kSessionBytes;
   size_t argument_bytes = 0;
   for (std::string_view arg : args.subspan(1)) argument_bytes += arg.size();
   size_t keys = 0;
   for_each_key(spec, args, [&](std::string_view) { ++keys; });
-  size_t growth = Table::bytes_of(0, 0) * std::max<size_t>(keys, 1) + argument_bytes;
+  constexpr size_t kDigits = 20;  // of a number that INCR writes
+  size_t growth = Table::bytes_of(0, 0) * keys + argument_bytes + kDigits;
   if (spec.id == CommandId::kCopy) {
     if (auto value = table_.find(args[1])) growth += value->bytes.size();
   } else if (spec.id == CommandId::kSetrange) {

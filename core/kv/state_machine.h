@@ -66,8 +66,8 @@ class StateMachine {
   // Executes a command that check() returned with flag kRead. True when a key it met is due to expire (see above).
   bool read(const CommandSpec& spec, Args args, const ReadOptions& options, std::string& out) const;
 
-  // About how many bytes executing the command may add. For refusing with kOutOfMemory (errors.h) before anything is
-  // proposed; only commands flagged kDenyOom can grow.
+  // About how many bytes executing the command may add at most, without what a session keeps of its reply. For refusing
+  // with kOutOfMemory (errors.h) before anything is proposed; only commands flagged kDenyOom can grow.
   size_t growth(const CommandSpec& spec, Args args) const;
 
   LogIndex applied() const { return applied_; }
