@@ -1,0 +1,238 @@
+#include "core/wal/table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/base/check.h"
+
+namespace mneme::wal {
+
+Group& Table::group_of(GroupId id) {
+  if (cached_ && cached_id_ == id) return *cached_;
+  auto [it, created] = groups_.try_emplace(id);
+  if (created) it->second.suspect = unknown_suspect_;
+  cached_id_ = id;
+  cached_ = &it->second;
+  return *cached_;
+}
+
+Result<void> Table::apply(ByteView records, uint64_t segment) {
+  for (Reader reader(records); !reader.at_end();) TRY(apply(TRY(decode_record(reader)), segment));
+  return {};
+}
+
+Result<void> Table::apply(const Record& record, uint64_t segment) {
+  switch (record.type) {
+    case RecordType::kEntry: return apply_entry(record, segment);
+    case RecordType::kHardState: {
+      raft::HardState& now = group_of(record.group).hard_state;
+      const raft::HardState& next = record.hard_state;
+      if (next.term < now.term || (next.term == now.term && now.vote && next.vote != now.vote))
+        return fail(ErrorCode::kCorrupt,
+                    fmt::format("group {} goes back from term {} and vote {} to term {} and vote {}",
+                                record.group.value, now.term.value, now.vote.value, next.term.value, next.vote.value));
+      now = next;
+      return {};
+    }
+    case RecordType::kCheckpoint: return apply_checkpoint(record, true);
+    case RecordType::kSuspect:
+      (record.group ? group_of(record.group).suspect : unknown_suspect_) = record.suspect;
+      return {};
+    case RecordType::kRemoved:
+      cached_ = nullptr;
+      groups_.erase(record.group);
+      return {};
+    case RecordType::kSummary: break;
+  }
+  return fail(ErrorCode::kCorrupt, "a summary record stands in a frame that is not a summary");
+}
+
+Result<void> Table::apply_entry(const Record& record, uint64_t segment) {
+  Group& group = group_of(record.group);
+  const LogIndex index = record.position.index;
+  if (index > group.last.index.next())
+    return fail(ErrorCode::kCorrupt, fmt::format("group {} has entry {} after entry {}", record.group.value,
+                                                 index.value, group.last.index.value));
+  if (index <= group.checkpoint.index)
+    return fail(ErrorCode::kCorrupt, fmt::format("group {} has entry {} after its checkpoint at {}", record.group.value,
+                                                 index.value, group.checkpoint.index.value));
+  if (index <= group.last.index) cut_after(group, index.prev());
+  group.last = record.position;
+  if (group.held.empty() || group.held.back().segment != segment)
+    group.held.push_back({segment, index});
+  else
+    group.held.back().last = index;
+  if (keep_ == Keep::kEntries) group.entries.push_back(entry_of(record));
+  return {};
+}
+
+void Table::cut_after(Group& group, LogIndex last) {
+  group.last.index = last;  // its term is not known; an entry follows at once, or the caller sets it
+  group.first_held = std::min(group.first_held, last.next());
+  for (Group::Held& held : group.held) held.last = std::min(held.last, last);
+  while (!group.entries.empty() && group.entries.back().index > last) group.entries.pop_back();
+}
+
+void Table::restart(Group& group, const raft::LogPosition& position) {
+  group.last = position;
+  group.first_held = position.index.next();
+  group.held.clear();
+  group.entries.clear();
+}
+
+Result<void> Table::apply_checkpoint(const Record& record, bool strict) {
+  Group& group = group_of(record.group);
+  const raft::LogPosition& position = record.checkpoint;
+  if (position.index < group.checkpoint.index) {
+    if (!strict) return {};
+    return fail(ErrorCode::kCorrupt,
+                fmt::format("group {} goes back from a checkpoint at {} to one at {}", record.group.value,
+                            group.checkpoint.index.value, position.index.value));
+  }
+  group.checkpoint = position;
+  group.checkpoint_id = record.checkpoint_id;
+  if (record.restart || position.index > group.last.index) {
+    restart(group, position);
+    return {};
+  }
+  auto& entries = group.entries;
+  auto at = std::lower_bound(entries.begin(), entries.end(), position.index,
+                             [](const raft::Entry& entry, LogIndex index) { return entry.index < index; });
+  if (at != entries.end() && at->index == position.index && at->term != position.term) {
+    if (strict)
+      return fail(ErrorCode::kCorrupt,
+                  fmt::format("group {} has a checkpoint at {} of term {}, but that entry is of term {}",
+                              record.group.value, position.index.value, position.term.value, at->term.value));
+    restart(group, position);
+    return {};
+  }
+  if (at != entries.end() && at->index == position.index) ++at;
+  entries.erase(entries.begin(), at);
+  return {};
+}
+
+Result<void> Table::apply_summary(ByteView records, SummaryRole role) {
+  if (role == SummaryRole::kRepeat) {
+    const Bytes known = summary();
+    if (!std::equal(known.begin(), known.end(), records.begin(), records.end()))
+      return fail(ErrorCode::kCorrupt, "the summary contradicts the segments before");
+    return {};
+  }
+  std::set<GroupId> present;
+  unknown_suspect_ = false;
+  for (Reader reader(records); !reader.at_end();) {
+    const Record record = TRY(decode_record(reader));
+    if (record.type == RecordType::kSuspect && !record.group) {
+      unknown_suspect_ = record.suspect;
+      continue;
+    }
+    if (record.type != RecordType::kSummary || !present.insert(record.group).second)
+      return fail(ErrorCode::kCorrupt, "a record stands in a summary where it does not belong");
+    apply_repair(record);
+  }
+  cached_ = nullptr;
+  std::erase_if(groups_, [&](const auto& group) { return !present.contains(group.first); });
+  return {};
+}
+
+void Table::apply_repair(const Record& record) {
+  Group& group = group_of(record.group);
+  group.hard_state = record.hard_state;
+  group.suspect = record.suspect;
+  group.checkpoint = record.checkpoint;
+  group.checkpoint_id = record.checkpoint_id;
+  if (record.last.index > group.last.index) {
+    restart(group, record.last);
+  } else {
+    cut_after(group, record.last.index);
+    group.last = record.last;
+  }
+  std::erase_if(group.entries, [&](const raft::Entry& entry) { return entry.index <= group.checkpoint.index; });
+}
+
+Result<void> Table::salvage(ByteView records, bool summary) {
+  std::set<GroupId> present;
+  for (Reader reader(records); !reader.at_end();) {
+    const Record record = TRY(decode_record(reader));
+    if (record.type == RecordType::kHardState || record.type == RecordType::kSummary) {
+      raft::HardState& now = group_of(record.group).hard_state;
+      if (record.hard_state.term >= now.term) now = record.hard_state;
+    }
+    // A summary of checkpoint 0 says that there is none.
+    if (record.type == RecordType::kCheckpoint || (record.type == RecordType::kSummary && record.checkpoint.index))
+      TRY(apply_checkpoint(record, false));
+    if (record.type == RecordType::kSummary) present.insert(record.group);
+    if (record.type == RecordType::kRemoved) {
+      cached_ = nullptr;
+      groups_.erase(record.group);
+    }
+  }
+  if (summary) {
+    cached_ = nullptr;
+    std::erase_if(groups_, [&](const auto& group) { return !present.contains(group.first); });
+  }
+  return {};
+}
+
+void Table::mark_suspect() {
+  for (auto& [id, group] : groups_) group.suspect = true;
+  unknown_suspect_ = true;
+}
+
+Result<void> Table::check() const {
+  for (const auto& [id, group] : groups_)
+    if (group.first_held > group.checkpoint.index.next())
+      return fail(ErrorCode::kCorrupt,
+                  fmt::format("group {} lacks its entries {} to {}: segments that are still needed are missing",
+                              id.value, group.checkpoint.index.value + 1, group.first_held.value - 1));
+  return {};
+}
+
+Bytes Table::summary() const {
+  Bytes records;
+  if (unknown_suspect_) encode_state(records, {.type = RecordType::kSuspect, .suspect = true});
+  for (const auto& [id, group] : groups_)
+    encode_state(records, {.type = RecordType::kSummary,
+                           .group = id,
+                           .suspect = group.suspect,
+                           .hard_state = group.hard_state,
+                           .checkpoint = group.checkpoint,
+                           .checkpoint_id = group.checkpoint_id,
+                           .last = group.last});
+  return records;
+}
+
+void Table::covered(GroupId id, LogIndex up_to) {
+  auto it = groups_.find(id);
+  if (it == groups_.end()) return;
+  CHECK(up_to <= it->second.checkpoint.index);
+  it->second.covered = std::max(it->second.covered, up_to);
+}
+
+uint64_t Table::oldest_needed(uint64_t none) const {
+  uint64_t oldest = none;
+  for (const auto& [id, group] : groups_)
+    for (const Group::Held& held : group.held)
+      if (held.last > group.covered) {
+        oldest = std::min(oldest, held.segment);
+        break;
+      }
+  return oldest;
+}
+
+void Table::freed(uint64_t segment) {
+  for (auto& [id, group] : groups_)
+    std::erase_if(group.held, [&](const Group::Held& held) { return held.segment <= segment; });
+}
+
+void Table::forget_entries() {
+  keep_ = Keep::kNothing;
+  for (auto& [id, group] : groups_) {
+    group.covered = std::max(group.covered, group.checkpoint.index);
+    group.entries = {};
+  }
+}
+
+}  // namespace mneme::wal
