@@ -16,7 +16,7 @@ constexpr uint64_t kKeySeed = 0x6d6e656d652e6b31;
 constexpr uint64_t kContentSeed = 0x6d6e656d652e7631;
 constexpr uint64_t kRecordSeed = 0x6d6e656d652e7231;
 // Bucket, places in the indexes, and what an allocator adds to a record and its value: measured, rounded.
-constexpr size_t kRecordOverhead = 44;
+constexpr size_t kRecordOverhead = 58;
 
 uint64_t hash_key(std::string_view key) { return xxh3(key, kKeySeed); }
 
@@ -124,7 +124,7 @@ void Table::add(std::string_view key, uint64_t key_hash, const Value& value) {
   if (record->expire_at_ms != 0) by_expiry_.insert(record);
   account(*record, key_hash, true);
   ++count_;
-  if (count_ > buckets_.size()) grow();
+  while (2 * count_ > buckets_.size()) grow();
 }
 
 // Splits the next bucket of this level into itself and a new last one.

@@ -8,7 +8,8 @@
 // by key. Until its turn comes an expired record is invisible to find(), visit() and the rest of Store, but is part of
 // the digest and of checkpoints, so that a replica restored from one sweeps in step with the others.
 //
-// Growth is by linear hashing, one bucket per insertion: there is no pause in which everything is moved.
+// Growth is by linear hashing, two buckets per insertion: there is no pause in which everything is moved. Two buckets a
+// record cost 8 bytes more than one and save a cache miss on every fourth lookup.
 #pragma once
 
 #include <memory>
