@@ -1,0 +1,80 @@
+// One key's history, made ready for search: what cannot matter is gone, values that nobody tells apart are one, and
+// every operation has a slot (a bit) for as long as it can still be chosen.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "sim/check/model.h"
+
+namespace mneme::check {
+
+// Operations of one key, in order of their calls, as indices into an array that the caller keeps.
+struct KeyView {
+  const Operation* operations = nullptr;
+  std::span<const OpId> ids;
+  const Interner* values = nullptr;
+  // The states before the first operation: one, or several when any of them is allowed (reduce.h).
+  std::span<const ValueId> initial;
+};
+
+struct KeyOp {
+  Shape shape;
+  OpId id = 0;
+  Position call = 0;
+  Position ret = kForever;  // kForever: outcome unknown
+  uint32_t same = 0;        // operations with equal `same` differ in their call and return only; 0: like no other
+  uint32_t slot = 0;
+
+  bool ok() const { return ret != kForever; }
+};
+
+// The stretch of a history that ends with one return.
+struct Layer {
+  uint32_t returning = 0;  // index into ops
+  uint32_t calls_end = 0;  // ops before this index have been called
+  uint32_t gone_end = 0;   // unknown ones before this index of Prepared::gone can no longer matter
+  bool useful = true;      // somebody who returns later may need what `returning` writes
+};
+
+struct Prepared {
+  explicit Prepared(const KeyView& key);
+
+  const Operation* operations;
+  Values values;
+  std::vector<ValueId> initial;
+  std::vector<KeyOp> ops;      // in order of calls
+  std::vector<Layer> layers;   // in order of returns
+  std::vector<uint32_t> gone;  // unknown ops in the order in which they stop to matter
+  uint32_t slots = 0;
+
+  // The state after `op` in `state`, or kImpossible.
+  static constexpr ValueId kImpossible = UINT32_MAX;
+  ValueId next(ValueId state, const KeyOp& op) {
+    switch (op.shape.pre) {
+      case Pre::kAny: break;
+      case Pre::kIs:
+        if (state != op.shape.pre_value || op.shape.impossible) return kImpossible;
+        break;
+      case Pre::kIsNot:
+        if (state == op.shape.pre_value) return kImpossible;
+        break;
+      case Pre::kAsk: return step(state, operations[op.id], values).value_or(kImpossible);
+    }
+    return op.shape.post == Post::kSame ? state : op.shape.to;
+  }
+
+ private:
+  void collect(const KeyView& key);
+  void abstract_values();
+  void find_needs();
+  void find_same();
+  void lay_out();
+  Position need_of(const KeyOp& op) const;
+
+  // For each value the last return of an operation that can only happen there; kForever where that is not known.
+  std::unordered_map<ValueId, Position> needed_until_;
+  Position needed_by_others_ = 0;  // of operations that do not name the one state they need
+};
+
+}  // namespace mneme::check

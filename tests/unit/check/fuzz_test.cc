@@ -1,0 +1,90 @@
+#include <cstdlib>
+#include <set>
+
+#include "sim/check/brute_force.h"
+#include "support.h"
+#include "tests/test.h"
+
+using namespace mneme;
+using namespace mneme::check;
+
+namespace {
+
+bool brute(const History& history, Position until = kForever) {
+  std::vector<Operation> operations;
+  for (Operation op : history.operations) {
+    if (op.call > until) continue;
+    if (op.outcome == Outcome::kOk && op.ret > until) {
+      op.outcome = Outcome::kUnknown;
+      op.reply = ReplyKind::kNothing;
+      op.ret = kForever;
+    }
+    operations.push_back(op);
+  }
+  return linearizable_by_brute_force(operations, history.values, history.initial).value();
+}
+
+OpId first_impossible(const History& history) {
+  std::vector<OpId> returns;
+  for (OpId id = 0; id < history.operations.size(); ++id) {
+    if (history.operations[id].outcome == Outcome::kOk) returns.push_back(id);
+  }
+  std::ranges::sort(returns, {}, [&](OpId id) { return history.operations[id].ret; });
+  for (OpId id : returns) {
+    if (!brute(history, history.operations[id].ret)) return id;
+  }
+  return UINT32_MAX;
+}
+
+// Each way to a verdict gives the right one, with its proof.
+void agrees(const History& history, bool linearizable) {
+  const std::vector<CheckOptions> ways = {
+      {},
+      {.linear_path = false, .explain = false},
+      {.linear_path = false, .explain = false, .method = Method::kDepthFirst},
+      {.linear_path = false, .explain = false, .method = Method::kFrontier},
+  };
+  OpId failing = linearizable ? 0 : first_impossible(history);
+  for (size_t i = 0; i < ways.size(); ++i) {
+    Verdict verdict = check::check(history, ways[i]);
+    bool right = verdict.answer == (linearizable ? Answer::kLinearizable : Answer::kViolation);
+    if (linearizable) right = right && replay(history, verdict.order);
+    if (!linearizable && ways[i].explain) right = right && verdict.violation.core.confirmed;
+    if (!linearizable) right = right && (!ways[i].explain || verdict.violation.failing == failing);
+    if (!right) {
+      INFO("way " << i << ", linearizable " << linearizable << ", failing " << failing << ", found "
+                  << static_cast<int>(verdict.answer) << " " << verdict.violation.failing << "\n"
+                  << show(history));
+      REQUIRE(right);
+    }
+  }
+}
+
+uint64_t rounds() {
+  const char* wish = std::getenv("MNEME_FUZZ_ROUNDS");
+  return wish == nullptr ? 120'000 : std::strtoull(wish, nullptr, 10);
+}
+
+}  // namespace
+
+TEST_CASE("on random histories every way of checking agrees with brute force", "[check][fuzz]") {
+  uint64_t yes = 0;
+  uint64_t no = 0;
+  uint64_t total = rounds();
+  const char* first = std::getenv("MNEME_FUZZ_FIRST");
+  uint64_t begin = first == nullptr ? 0 : std::strtoull(first, nullptr, 10);
+  for (uint64_t seed = begin; seed < begin + total; ++seed) {
+    Dice dice(seed);
+    Recipe recipe = random_recipe(dice);
+    History history = random_history(dice, recipe);
+    bool linearizable = brute(history);
+    ++(linearizable ? yes : no);
+    INFO("seed " << seed);
+    if (total == 1) WARN(show(history));
+    agrees(history, linearizable);
+    if (recipe.spoil_one_in == 0) REQUIRE(linearizable);
+  }
+  CHECK(yes * 5 >= total);
+  CHECK(no * 5 >= total);
+  WARN(yes << " linearizable, " << no << " not");
+}
