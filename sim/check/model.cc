@@ -80,6 +80,9 @@ std::optional<int64_t> parse_integer(std::string_view text) {
 
 namespace {
 
+// What is known of the reply. With an unknown outcome that is nothing, whatever stands there.
+ReplyKind reply_of(const Operation& op) { return op.outcome == Outcome::kUnknown ? ReplyKind::kNothing : op.reply; }
+
 bool agrees(ReplyKind reply, bool fact) {
   return reply == ReplyKind::kNothing || (reply == ReplyKind::kYes && fact) || (reply == ReplyKind::kNo && !fact);
 }
@@ -87,12 +90,12 @@ bool agrees(ReplyKind reply, bool fact) {
 std::optional<ValueId> step_incr(ValueId state, const Operation& op, Values& values) {
   std::optional<int64_t> number = state == kAbsent ? 0 : values.integer(state);
   bool unseen = op.outcome == Outcome::kUnknown;  // it may as well have been refused
-  if (!number) return unseen || op.reply == ReplyKind::kNotAnInteger ? std::optional(state) : std::nullopt;
+  if (!number) return unseen || reply_of(op) == ReplyKind::kNotAnInteger ? std::optional(state) : std::nullopt;
   int64_t sum = 0;
   if (__builtin_add_overflow(*number, op.amount, &sum)) {
-    return unseen || op.reply == ReplyKind::kOverflow ? std::optional(state) : std::nullopt;
+    return unseen || reply_of(op) == ReplyKind::kOverflow ? std::optional(state) : std::nullopt;
   }
-  bool fits = op.reply == ReplyKind::kNothing || (op.reply == ReplyKind::kNumber && op.reply_number == sum);
+  bool fits = reply_of(op) == ReplyKind::kNothing || (reply_of(op) == ReplyKind::kNumber && op.reply_number == sum);
   if (!fits) return std::nullopt;
   char digits[24];
   auto [end, error] = std::to_chars(digits, digits + sizeof digits, sum);
@@ -100,12 +103,12 @@ std::optional<ValueId> step_incr(ValueId state, const Operation& op, Values& val
 }
 
 std::optional<ValueId> step_append(ValueId state, const Operation& op, Values& values) {
-  if (op.reply == ReplyKind::kNumber) {
+  if (reply_of(op) == ReplyKind::kNumber) {
     uint64_t length = values.length(state) + values.length(op.a);
     if (op.reply_number < 0 || static_cast<uint64_t>(op.reply_number) != length) return std::nullopt;
   }
   ValueId whole = values.concat(state, op.a);
-  if (op.reply == ReplyKind::kValue && op.reply_value != whole) return std::nullopt;
+  if (reply_of(op) == ReplyKind::kValue && op.reply_value != whole) return std::nullopt;
   return whole;
 }
 
@@ -114,22 +117,22 @@ std::optional<ValueId> step_append(ValueId state, const Operation& op, Values& v
 std::optional<ValueId> step(ValueId state, const Operation& op, Values& values) {
   switch (op.kind) {
     case Kind::kGet:
-      if (op.reply == ReplyKind::kValue && op.reply_value != state) return std::nullopt;
+      if (reply_of(op) == ReplyKind::kValue && op.reply_value != state) return std::nullopt;
       return state;
     case Kind::kSet: return values.abstract(op.a);
     case Kind::kDelete:
-      if (!agrees(op.reply, state != kAbsent)) return std::nullopt;
+      if (!agrees(reply_of(op), state != kAbsent)) return std::nullopt;
       return kAbsent;
     case Kind::kCas:
-      if (!agrees(op.reply, state == op.a)) return std::nullopt;
+      if (!agrees(reply_of(op), state == op.a)) return std::nullopt;
       return state == op.a ? values.abstract(op.b) : state;
     case Kind::kIncr: return step_incr(state, op, values);
     case Kind::kAppend: return step_append(state, op, values);
     case Kind::kSetNx:
-      if (!agrees(op.reply, state == kAbsent)) return std::nullopt;
+      if (!agrees(reply_of(op), state == kAbsent)) return std::nullopt;
       return state == kAbsent ? values.abstract(op.a) : state;
     case Kind::kGetSet:
-      if (op.reply == ReplyKind::kValue && op.reply_value != state) return std::nullopt;
+      if (reply_of(op) == ReplyKind::kValue && op.reply_value != state) return std::nullopt;
       return values.abstract(op.a);
     case Kind::kExpire: return state == op.a || op.a == kAnyValue ? kAbsent : state;
   }

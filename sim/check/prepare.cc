@@ -15,7 +15,7 @@ Prepared::Prepared(const KeyView& key)
   abstract_values();
   find_needs();
   // An operation of unknown outcome whose effect nobody could have needed is one that never happened.
-  std::erase_if(ops, [&](const KeyOp& op) { return !op.ok() && need_of(op) < op.call; });
+  std::erase_if(ops, [&](const KeyOp& op) { return !op.ok() && need_of(op) <= op.call; });
   find_same();
   lay_out();
 }

@@ -156,7 +156,7 @@ class Space {
     if (missed) choose_others(node, slot, paths, out);
     if (fits && (missed || next == node.state)) {
       N child = node;
-      apply(child, returning, next);
+      apply(child, returning, next, slot);
       emit(child, paths.add(node.path, x, node.layer), out);
     }
     if (drops) {
@@ -202,7 +202,7 @@ class Space {
 
   // Chooses `op`, which leads to `next`. Returns whether something was gained that an overwriting operation right
   // afterwards would not have given as well.
-  bool apply(N& node, const KeyOp& op, ValueId next) {
+  bool apply(N& node, const KeyOp& op, ValueId next, uint32_t returning) {
     bool gained = node.must.test(op.slot) && !op.shape.total;
     node.may.clear(op.slot);
     node.must.clear(op.slot);
@@ -213,7 +213,8 @@ class Space {
       const KeyOp& open = p_.ops[table_[slot]];
       if (p_.next(next, open) != next) return;
       node.must.clear(slot);
-      gained |= !open.shape.total;
+      // The returning one must end well in this layer, and not all ends are by being overwritten.
+      gained |= !open.shape.total || (slot == returning && !open.shape.overwrites());
     });
     return gained;
   }
@@ -241,14 +242,21 @@ class Space {
       if (!node.gained && op.shape.overwrites()) return;
       ++steps_;
       ValueId next = p_.next(node.state, op);
-      if (next == Prepared::kImpossible || next == node.state) return;
+      if (next == Prepared::kImpossible || (next == node.state && !hides(node, op))) return;
       if (op.same != 0 && has_better(node, op)) return;
       N child = node;
-      child.gained = apply(child, op, next);
+      child.gained = apply(child, op, next, returning);
       if (!child.gained && !wanted(child)) return;
       child.path = paths.add(node.path, index, node.layer);
       out.push_back(child);
     });
+  }
+
+  // Writing what is there changes nothing but this: others may be hidden before it.
+  bool hides(const N& node, const KeyOp& op) const {
+    Bits<W> hidden = node.must.both(total_);
+    hidden.clear(op.slot);
+    return op.shape.overwrites() && hidden != Bits<W>{};
   }
 
   // An open operation that differs in its times only and returns earlier. One that was freed does not stand in for one

@@ -188,7 +188,9 @@ inline History random_history(Dice& dice, const Recipe& recipe, KeyId keys = 1) 
     }
     idle = static_cast<size_t>(std::ranges::count_if(open, [](const auto& o) { return !o.has_value(); }));
   }
-  if (recipe.spoil_one_in > 0 && dice.one_in(recipe.spoil_one_in)) spoil(dice, recipe, history);
+  if (recipe.spoil_one_in > 0 && dice.one_in(recipe.spoil_one_in)) {
+    for (uint64_t times = 3 + dice.below(8); times > 0; --times) spoil(dice, recipe, history);
+  }
   return history;
 }
 
@@ -209,13 +211,13 @@ inline Recipe random_recipe(Dice& dice) {
       {.kinds = {kGet, kSet, kDelete, kCas, kIncr, kAppend, kSetNx, kGetSet, kExpire}, .texts = {"1", "2", "x"}},
   };
   Recipe recipe = dice.of(kinds);
-  recipe.operations = 3 + dice.below(6);
+  recipe.operations = 4 + dice.below(6);
   recipe.clients = 2 + dice.below(4);
-  recipe.pause = 1 + dice.below(5);
+  recipe.pause = 1 + dice.below(4);
   recipe.no_replies = dice.one_in(3);
   if (dice.one_in(2)) recipe.unknown_one_in = 2 + dice.below(5);
   recipe.spoil_one_in = 1;
-  if (dice.one_in(3)) recipe.spoil_one_in = 0;
+  if (dice.one_in(5)) recipe.spoil_one_in = 0;
   return recipe;
 }
 
