@@ -69,6 +69,7 @@ class DiskState {
   std::string rot(uint64_t cause);
   std::string make_unreadable(uint64_t cause);
   void fail_next_sync() { fail_next_sync_ = true; }
+  void cancel_failures() { fail_next_sync_ = false; }
   void set_full(bool full) { full_ = full; }
   void set_slowness(uint32_t factor) { slowness_ = factor; }
 

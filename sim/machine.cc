@@ -11,12 +11,20 @@ namespace {
 constexpr int64_t kEpochMs = 1'700'000'000'000;  // the wall clock's time at the beginning of every run
 constexpr int64_t kPpm = 1'000'000;
 
+// Whether a draw must differ from boot to boot; the others are better named without, because boots shift when a crash
+// is taken out of the plan.
+bool names_a_process(Site site) {
+  return site == Site::kRequestNumbers || site == Site::kRestoreNonce || site == Site::kScanCursors ||
+         site == Site::kIncarnation || site == Site::kClusterId;
+}
+
 class MachineRandom final : public env::Random {
  public:
   explicit MachineRandom(Machine& machine) : machine_(machine) {}
   uint64_t draw(Site site, uint64_t a, uint64_t b) override {
     machine_.life()->check_alive();
-    return machine_.world().choose(Choice::kCore, key(site), a, b);
+    const uint64_t boot = names_a_process(site) ? machine_.boots() << 56 : 0;
+    return machine_.world().choose(Choice::kCore, key(site) ^ boot, a, b);
   }
   bool rarely(Site site, uint64_t cause) override {
     World& world = machine_.world();
@@ -133,6 +141,7 @@ void Machine::boot(fiber::Scope& scope, Program program, OnExit on_exit) {
     const bool crashed = life->dead;
     life->dead = true;
     world_.network().process_ended(*this, CrashKind::kKill);
+    leaked_files_ += life->disk->open_files();
     life_ = nullptr;
     life.reset();
     world_.scheduler().set_actor(0);
@@ -167,6 +176,10 @@ void Machine::hold_until(WorldTime until) {
 void Machine::pause_until(WorldTime until) {
   world_.record(actor_, "fault", "pauses");
   hold_until(until);
+}
+
+void Machine::go_on() {
+  if (held_until_ > world_.now()) held_until_ = world_.now();
 }
 
 void Machine::set_drift(int32_t ppm) {

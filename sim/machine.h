@@ -78,6 +78,7 @@ class Machine {
   // Ends the running process, if any. It is gone once the scheduler has run its fibers, before time passes.
   void crash(CrashKind kind);
   void pause_until(WorldTime until);
+  void go_on();  // ends a pause
 
   bool running() const { return life_ != nullptr || booting_; }
   bool powered() const { return powered_; }
@@ -88,7 +89,8 @@ class Machine {
   const MachineOptions& options() const { return options_; }
   DiskState& disk() { return disk_; }
   uint64_t boots() const { return boots_; }
-  size_t live_fibers() const;
+  // Files that a process had not closed when all of its fibers were gone; of all its processes.
+  size_t leaked_files() const { return leaked_files_; }
 
   // Faults that outlive a process.
   void set_drift(int32_t ppm);
@@ -110,6 +112,7 @@ class Machine {
   bool booting_ = false;
   WorldTime held_until_ = 0;
   uint64_t boots_ = 0;
+  size_t leaked_files_ = 0;
   struct Release : Event {
     explicit Release(uint32_t actor) : Event(EventKind::kTimer, actor) {}
     void happen() override {}

@@ -45,6 +45,10 @@ class Network {
   // Faults, between machines by their numbers; one direction each.
   void block(uint32_t from, uint32_t to, int64_t until);
   void clog(uint32_t from, uint32_t to, int64_t until);
+  // Ends all blocks and clogs.
+  void heal() {
+    for (auto& [machines, l] : links_) l.blocked_until = l.clogged_until = 0;
+  }
   // Breaks all connections between the two.
   void reset(uint32_t a, uint32_t b);
 

@@ -20,6 +20,8 @@ enum class Site : uint32_t {
   kReconnectDelay = 4,  // cause: peer, attempt
   kRestoreNonce = 5,
   kReadRound = 6,
+  kRequestNumbers = 7,
+  kScanCursors = 8,
   // BUGGIFY sites: rare but legal behaviour.
   kShortBatch = 100,    // write-ahead log: take fewer batches into a frame than there are
   kEarlySegment = 101,  // write-ahead log: begin a new segment before the old one is full

@@ -9,6 +9,7 @@ namespace mneme::kv {
 
 namespace {
 
+constexpr size_t kLogTimeOffset = 16;
 constexpr size_t kCommandsAt = 48;
 constexpr size_t kLengthBytes = 4;
 constexpr uint8_t kKnownFlags = kInTransaction | kFirstOfTransaction | kLastOfTransaction;
@@ -96,6 +97,11 @@ void BatchBuilder::add(const CommandMeta& meta, Args args) {
     payload_.append(arg);
   }
   ++commands_;
+}
+
+void set_log_time(std::string& payload, int64_t log_time_ms) {
+  CHECK(payload.size() >= kBatchHeaderBytes);
+  store_le(reinterpret_cast<uint8_t*>(payload.data()) + kLogTimeOffset, log_time_ms);
 }
 
 std::string BatchBuilder::finish() && {

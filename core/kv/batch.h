@@ -95,6 +95,9 @@ class BatchBuilder {
   uint32_t commands_ = 0;
 };
 
+// Sets the header's log time in an encoded payload: only the leader, at the end of a batch's way, knows it.
+void set_log_time(std::string& payload, int64_t log_time_ms);
+
 // Reads a validated payload, without copies: the arguments are views into it.
 class BatchReader {
  public:

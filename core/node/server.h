@@ -1,0 +1,62 @@
+// What the connections of one node share: who serves them, who is connected, what is counted.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "core/env/env.h"
+#include "core/kv/command.h"
+#include "core/node/config.h"
+#include "core/node/identity.h"
+#include "core/node/router.h"
+#include "core/replica/replica.h"
+
+namespace mneme::node {
+
+// One client's connection, as CLIENT LIST shows it.
+struct Client {
+  uint64_t id = 0;
+  env::Stream* stream = nullptr;
+  Instant since;
+  std::string name;
+  std::string library;
+  std::string library_version;
+  int protocol = 2;  // RESP version
+  uint64_t commands = 0;
+  std::string_view last_command = "NULL";
+};
+
+struct Stats {
+  uint64_t connections = 0;
+  uint64_t rejected_connections = 0;
+  uint64_t commands = 0;
+  uint64_t keyspace_hits = 0;
+  uint64_t keyspace_misses = 0;
+  uint64_t unknown_outcomes = 0;
+  std::map<std::string, uint64_t, std::less<>> errors;  // by prefix, at most kMaxErrorPrefixes
+  static constexpr size_t kMaxErrorPrefixes = 128;
+};
+
+struct Server {
+  Env& env;
+  const Config& config;
+  const Identity& identity;
+  Router* router = nullptr;             // null until the node can serve
+  replica::Replica* replica = nullptr;  // likewise
+  size_t max_memory_bytes = 0;          // CONFIG SET maxmemory
+  Instant started;
+  std::map<uint64_t, Client*> clients;  // by id
+  uint64_t clients_made = 0;
+  Stats stats;
+};
+
+// Executes a command that the connection itself answers (kv::kLocal), other than those that change how it reads what
+// follows (MULTI, EXEC, DISCARD, SESSION, QUIT, RESET). Appends one canonical reply.
+void execute_local(Server& server, Client& client, const kv::CommandSpec& spec, kv::Args args, std::string& out);
+
+// INFO's text, of one section or of all ("", "all", "default", "everything").
+std::string info_text(const Server& server, std::string_view section);
+
+}  // namespace mneme::node

@@ -1,0 +1,102 @@
+#include "core/replica/checkpoint_store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace mneme::replica {
+
+namespace {
+
+constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kPartSuffix = ".part";
+constexpr size_t kReadBytes = 256 * limits::kKiB;
+
+// 0: not a checkpoint's name.
+uint64_t id_of(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return 0;
+  name.remove_prefix(kPrefix.size());
+  uint64_t id = 0;
+  auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id, 16);
+  return error == std::errc() && name.size() == 16 && end == name.data() + 16 ? id : 0;
+}
+
+}  // namespace
+
+std::string CheckpointStore::path(uint64_t id) const { return fmt::format("{}/{}{:016x}", directory_, kPrefix, id); }
+
+Result<void> CheckpointStore::open(uint64_t current) {
+  TRY(env_.disk.make_dir(directory_));
+  // Even if it was there: a predecessor that was killed may not have synced it.
+  const size_t slash = directory_.rfind('/');
+  TRY(env_.disk.sync_dir(slash == std::string::npos ? "" : directory_.substr(0, slash)));
+  last_id_ = std::max(last_id_, current);
+  for (const std::string& name : TRY(env_.disk.list(directory_))) {
+    if (name.ends_with(kPartSuffix)) {
+      last_id_ = std::max(last_id_, id_of(std::string_view(name).substr(0, name.size() - kPartSuffix.size())));
+      TRY(env_.disk.remove(directory_ + "/" + name));
+    } else {
+      last_id_ = std::max(last_id_, id_of(name));
+    }
+  }
+  return remove_others(current);
+}
+
+Result<void> CheckpointStore::remove_others(uint64_t current) {
+  for (const std::string& name : TRY(env_.disk.list(directory_))) {
+    uint64_t id = id_of(name);
+    // Only older ones: a newer one may be finished and waiting for its record in the log.
+    if (id == 0 || id >= current || std::find(reading_.begin(), reading_.end(), id) != reading_.end()) continue;
+    TRY(env_.disk.remove(directory_ + "/" + name));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<kv::StateMachine>> CheckpointStore::load(uint64_t id, const raft::LogPosition& expected) {
+  const std::string name = path(id);
+  auto wrong = [&](const Error& error) {
+    return fail(error.code == ErrorCode::kUnsupported ? error.code : ErrorCode::kCorrupt,
+                fmt::format("checkpoint {}: {}", name, error.message));
+  };
+  auto file = env_.disk.open(name, env::OpenMode::kRead);
+  if (!file) return wrong(file.error());
+  kv::CheckpointLoader loader(&env_.trace);
+  Bytes buffer(kReadBytes);
+  for (uint64_t offset = 0;;) {
+    auto got = env::read_up_to(**file, offset, buffer);
+    if (!got) return wrong(got.error());
+    if (*got == 0) break;
+    offset += *got;
+    if (auto fed = loader.feed(as_text(ByteView(buffer).first(*got))); !fed) return wrong(fed.error());
+  }
+  const raft::LogPosition found{loader.index(), loader.term()};
+  auto machine = std::move(loader).finish();
+  if (!machine) return wrong(machine.error());
+  if (found != expected)
+    return wrong({ErrorCode::kCorrupt,
+                  fmt::format("it stands at index {} term {}, the log expects index {} term {}", found.index.value,
+                              found.term.value, expected.index.value, expected.term.value)});
+  return std::move(*machine);
+}
+
+Result<std::unique_ptr<CheckpointStore::Part>> CheckpointStore::create(uint64_t id) {
+  auto file = TRY(env_.disk.open(path(id) + std::string(kPartSuffix), env::OpenMode::kCreate));
+  return std::unique_ptr<Part>(new Part(*this, id, std::move(file)));
+}
+
+Result<void> CheckpointStore::Part::write(std::string_view bytes) {
+  TRY(file_->write(offset_, as_bytes(bytes)));
+  offset_ += bytes.size();
+  return {};
+}
+
+Result<void> CheckpointStore::Part::finish() {
+  TRY(file_->sync());
+  file_.reset();
+  Env& env = store_.env_;
+  TRY(env.disk.rename(store_.path(id_) + std::string(kPartSuffix), store_.path(id_)));
+  return env.disk.sync_dir(store_.directory_);
+}
+
+}  // namespace mneme::replica

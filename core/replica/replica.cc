@@ -1,0 +1,422 @@
+#include "core/replica/replica.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace mneme::replica {
+
+namespace {
+
+// How soon after a key's time has come the leader moves log time to let it go, when no read asks for it.
+constexpr Duration kSweepDelay = 250ms;
+
+raft::LogPosition last_position(const raft::Durable& durable) {
+  if (durable.entries.empty()) return durable.snapshot;
+  return {durable.entries.back().index, durable.entries.back().term};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Replica>> Replica::open(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport,
+                                               wal::GroupState recovered, Observer* observer) {
+  CheckpointStore store(env, config.directory);
+  TRY(store.open(recovered.checkpoint_id));
+  std::shared_ptr<kv::StateMachine> machine;
+  if (recovered.checkpoint_id != 0) {
+    machine = TRY(store.load(recovered.checkpoint_id, recovered.checkpoint));
+    env.trace.reached(Probe::checkpoint_loaded);
+  } else {
+    machine = std::make_shared<kv::StateMachine>(&env.trace);
+  }
+  raft::Durable durable{recovered.hard_state, recovered.checkpoint, std::move(recovered.entries), recovered.suspect};
+  env::log(env.trace, env::Level::kInfo, "replica", "term {}, checkpoint {}, log up to {}{}",
+           durable.hard_state.term.value, durable.snapshot.index.value, last_position(durable).index.value,
+           durable.suspect ? ", suspect" : "");
+  auto replica = std::unique_ptr<Replica>(new Replica(env, std::move(config), log, transport, std::move(durable),
+                                                      std::move(machine), recovered.checkpoint_id, observer));
+  TRY(replica->checkpoints_.open(recovered.checkpoint_id));
+  return replica;
+}
+
+Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport, raft::Durable durable,
+                 std::shared_ptr<kv::StateMachine> machine, uint64_t checkpoint_id, Observer* observer)
+    : env_(env),
+      config_(std::move(config)),
+      log_(log),
+      transport_(transport),
+      observer_(observer),
+      checkpoints_(env, config_.directory),
+      machine_(std::move(machine)),
+      raft_(config_.raft, durable, env.clock.now(), env.random, env.trace),
+      cursors_(env.random.draw(Site::kScanCursors, config_.raft.id.value, 0)),
+      work_(env.scheduler),
+      checkpoint_due_(env.scheduler),
+      leader_changed_(env.scheduler),
+      tick_(*this),
+      checkpoint_(durable.snapshot),
+      checkpoint_id_(checkpoint_id),
+      applied_term_(durable.snapshot.term) {
+  if (checkpoint_id_ != 0) raft_.checkpoint_available(checkpoint_);
+  if (observer_) observer_->started(config_.raft.id, raft_, machine_->applied(), machine_->digest());
+}
+
+Replica::~Replica() = default;
+
+Result<void> Replica::run() {
+  for (;;) {
+    TRY(process());
+    arm_timer();
+    work_.wait();
+    raft_.tick(env_.clock.now());
+    moved();
+  }
+}
+
+void Replica::arm_timer() {
+  Instant at = raft_.next_deadline();
+  if (raft_.role() == raft::Role::kLeader && !time_entry_) {
+    // Expired keys leave memory even if nobody asks for them; their time is told by the log, ours only estimates it.
+    if (int64_t first = machine_->table().first_expiry_ms(); first != INT64_MAX) {
+      int64_t in_ms = std::max<int64_t>(first - log_time(), 0);
+      at = std::min(at, env_.clock.now() + kSweepDelay + std::min<Duration>(std::chrono::milliseconds(in_ms), 24h));
+    }
+  }
+  if (tick_.armed() && tick_.at() <= at) return;  // looks again when it fires
+  env_.clock.timers().arm(tick_, at);
+}
+
+int64_t Replica::log_time() {
+  clock_.at_least(machine_->log_time_ms());
+  return clock_.read(env_.clock.now(), env_.clock.wall());
+}
+
+// --- In
+
+void Replica::step(raft::Message message) {
+  raft_.step(std::move(message), env_.clock.now());
+  moved();
+  wake();
+}
+
+void Replica::unreachable(NodeId to) {
+  raft_.unreachable(to);
+  moved();
+  wake();
+}
+
+void Replica::snapshot_failed(NodeId to) {
+  raft_.snapshot_failed(to);
+  moved();
+  wake();
+}
+
+void Replica::propose(Call& call) {
+  std::string payload = call.payload.empty() ? call.commands.encode({.origin = call.origin}) : call.payload;
+  kv::set_log_time(payload, log_time());
+  auto position = raft_.propose(std::make_shared<const std::string>(std::move(payload)), env_.clock.now());
+  moved();
+  if (!position) return call.settle(Outcome::kNotDone, position.error().message);
+  const std::pair key(position->index, position->term);
+  proposed_[key] = &call;
+  call.registered(*this, position->index.value, position->term.value);
+  wake();
+}
+
+void Replica::read(Call& call) {
+  const uint64_t context = ++read_contexts_;
+  if (auto asked = raft_.read_index(context, env_.clock.now()); !asked)
+    return call.settle(Outcome::kNotDone, asked.error().message);
+  reading_[context] = &call;
+  call.registered(*this, context, 0);
+  wake();
+}
+
+void Replica::watch(Call& call) {
+  watched_[call.origin.request] = &call;
+  call.registered(*this, 0, call.origin.request);
+}
+
+void Replica::forward_answered(uint64_t request, Outcome outcome, ReplySet replies, std::string_view reason) {
+  auto found = watched_.find(request);
+  if (found == watched_.end()) return;
+  Call& call = *found->second;
+  call.replies = std::move(replies);
+  call.settle(outcome, reason);
+}
+
+void Replica::forward_lost(NodeId leader) {
+  for (auto next = watched_.begin(); next != watched_.end();) {
+    Call* call = next->second;
+    ++next;
+    if (call->forwarded_to == leader && !call->commands.writes())
+      call->settle(Outcome::kNotDone, "the leader was lost");
+  }
+}
+
+void Replica::forget(Call& call) {
+  // Keys: (index, term) of a proposal, (context, 0) of a read, (0, request number) of a watched one.
+  if (call.key_a == 0) {
+    watched_.erase(call.key_b);
+  } else if (call.key_b == 0) {
+    reading_.erase(call.key_a);
+    std::erase_if(confirmed_, [&](const ReadCall& read) { return read.call == &call; });
+  } else {
+    proposed_.erase({LogIndex(call.key_a), Term(call.key_b)});
+  }
+}
+
+void Replica::snapshot_received(raft::Message message, uint64_t checkpoint_id,
+                                std::shared_ptr<kv::StateMachine> machine) {
+  staged_.push_back({message.log, checkpoint_id, std::move(machine)});
+  step(std::move(message));
+}
+
+// --- Through
+
+Result<void> Replica::process() {
+  for (;;) {
+    while (raft_.has_ready()) {
+      TRY(handle(raft_.ready()));
+      moved();
+    }
+    serve_reads();
+    if (raft_.role() == raft::Role::kLeader && !time_entry_ && machine_->table().first_expiry_ms() <= log_time())
+      propose_time();
+    if (!raft_.has_ready()) break;
+  }
+  note_leader();
+  return {};
+}
+
+Result<void> Replica::handle(raft::Ready ready) {
+  for (raft::Message& message : ready.messages) {
+    if (message.type == raft::MessageType::kSnapshot)
+      transport_.send_snapshot(message, checkpoint_id_);
+    else
+      transport_.send(config_.group, message);
+  }
+  if (ready.needs_persisting() || !ready.messages_after_persist.empty()) persist(ready);
+  if (ready.snapshot) install(*ready.snapshot);
+  TRY(apply(ready.committed));
+  for (const raft::ReadState& read : ready.reads) {
+    auto found = reading_.find(read.context);
+    if (found == reading_.end()) continue;
+    confirmed_.push_back({found->second, read.index});
+    reading_.erase(found);
+  }
+  for (uint64_t context : ready.failed_reads) {
+    if (auto found = reading_.find(context); found != reading_.end())
+      found->second->settle(Outcome::kNotDone, "leadership was lost");
+  }
+  return {};
+}
+
+void Replica::persist(raft::Ready& ready) {
+  wal::Batch& batch = log_.batch();
+  if (ready.hard_state) batch.hard_state(config_.group, *ready.hard_state);
+  if (ready.snapshot) {
+    auto staged =
+        std::find_if(staged_.begin(), staged_.end(), [&](const Staged& s) { return s.position == *ready.snapshot; });
+    CHECK(staged != staged_.end());
+    batch.restart(config_.group, *ready.snapshot, staged->checkpoint_id);
+  }
+  if (!ready.entries.empty()) batch.entries(config_.group, ready.entries);
+  if (ready.clear_suspect) batch.suspect(config_.group, false);
+  log_.when_durable(
+      [this, number = ready.number, snapshot = ready.snapshot, messages = std::move(ready.messages_after_persist)] {
+        if (snapshot) log_.log().covered(config_.group, snapshot->index);
+        raft_.persisted(number);
+        for (const raft::Message& message : messages) transport_.send(config_.group, message);
+        moved();
+        wake();
+      });
+}
+
+void Replica::install(const raft::LogPosition& position) {
+  auto staged = std::find_if(staged_.begin(), staged_.end(), [&](const Staged& s) { return s.position == position; });
+  CHECK(staged != staged_.end());
+  machine_ = staged->machine;
+  checkpoint_ = position;
+  checkpoint_id_ = staged->checkpoint_id;
+  applied_term_ = position.term;
+  applied_bytes_ = 0;
+  staged_.clear();
+  raft_.applied(position.index);
+  raft_.checkpoint_available(position);
+  env_.trace.reached(Probe::snapshot_installed);
+  env::log(env_.trace, env::Level::kInfo, "replica", "snapshot installed at index {}", position.index.value);
+  if (observer_) observer_->installed(config_.raft.id, position.index, machine_->digest());
+  // What became of proposals below cannot be known from a snapshot.
+  while (!proposed_.empty() && proposed_.begin()->first.first <= position.index)
+    proposed_.begin()->second->settle(Outcome::kUnknown, "a snapshot replaced the log");
+}
+
+Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
+  for (const raft::Entry& entry : entries) {
+    // Committed before the snapshot that has just been installed.
+    if (entry.index <= machine_->applied()) continue;
+    auto waiting = proposed_.find({entry.index, entry.term});
+    replying_ = waiting != proposed_.end() ? waiting->second : nullptr;
+    if (entry.kind == raft::EntryKind::kData) {
+      if (auto applied = machine_->apply(entry.index, *entry.payload, *this); !applied)
+        return fail(ErrorCode::kCorrupt,
+                    fmt::format("log entry {} cannot be applied: {}", entry.index.value, applied.error().message));
+    } else {
+      machine_->skip(entry.index);
+    }
+    applied_term_ = entry.term;
+    applied_bytes_ += entry.payload_bytes() + 64;
+    ++applied_entries_;
+    if (Call* call = std::exchange(replying_, nullptr)) call->settle(Outcome::kDone);
+    settle_applied(entry);
+    if (time_entry_ && entry.index >= time_entry_) time_entry_ = LogIndex();
+    raft_.applied(entry.index);
+    if (observer_) observer_->applied(config_.raft.id, entry, machine_->digest());
+  }
+  if (applied_bytes_ >= config_.checkpoint_log_bytes ||
+      (!entries.empty() && env_.random.rarely(Site::kEarlyCheckpoint, machine_->applied().value))) {
+    checkpoint_wanted_ = true;
+    checkpoint_due_.notify_one();
+  }
+  return {};
+}
+
+// Proposals at this index in another term were overwritten: they did not happen, and never will.
+void Replica::settle_applied(const raft::Entry& entry) {
+  for (auto next = proposed_.begin(); next != proposed_.end() && next->first.first <= entry.index;) {
+    Call* call = next->second;
+    ++next;
+    env_.trace.reached(Probe::outcome_certain_after_overwrite);
+    call->settle(Outcome::kNotDone, "another leader's entry took its place");
+  }
+}
+
+void Replica::begin(const kv::BatchHeader& header, size_t) {
+  if (replying_ || watched_.empty()) return;
+  auto found = watched_.find(header.origin.request);
+  if (found != watched_.end() && found->second->origin == header.origin) replying_ = found->second;
+}
+
+void Replica::reply(size_t, kv::Outcome, std::string_view reply) {
+  if (replying_) replying_->replies.add(reply);
+}
+
+// --- Reads
+
+void Replica::serve_reads() {
+  for (size_t i = 0; i < confirmed_.size();) {
+    auto [call, at] = confirmed_[i];
+    // Settling takes it out of the queue.
+    if (machine_->applied() < at || !serve(*call)) ++i;
+  }
+}
+
+bool Replica::serve(Call& call) {
+  const kv::StateMachine::ReadOptions options{.now_ms = log_time(), .cursors = &cursors_, .pick = 0};
+  bool due = false;
+  for (const CommandList::Item& item : call.commands.items())
+    call.replies.add_with(
+        [&](std::string& out) { due |= machine_->read(*item.spec, call.commands.args(item), options, out); });
+  if (due) {
+    call.replies.clear();
+    env_.trace.reached(Probe::expiry_committed_for_read);
+    if (!time_entry_) propose_time();
+    if (time_entry_) return false;
+    call.settle(Outcome::kNotDone, "leadership was lost");
+    return true;
+  }
+  if (observer_) observer_->read_served(call.origin, machine_->applied());
+  call.settle(Outcome::kDone);
+  return true;
+}
+
+void Replica::propose_time() {
+  kv::BatchBuilder builder(kv::BatchHeader{.log_time_ms = log_time()});
+  auto position = raft_.propose(std::make_shared<const std::string>(std::move(builder).finish()), env_.clock.now());
+  if (position) time_entry_ = position->index;
+}
+
+void Replica::note_leader() {
+  if (raft_.role() != raft::Role::kLeader) {
+    clock_.stop();
+    time_entry_ = LogIndex();
+    // Reads that waited for time are asked again elsewhere.
+    for (size_t i = 0; i < confirmed_.size();) {
+      if (machine_->applied() >= confirmed_[i].ready_at)
+        confirmed_[i].call->settle(Outcome::kNotDone, "leadership was lost");
+      else
+        ++i;
+    }
+  }
+  if (raft_.leader() != leader_seen_) {
+    leader_seen_ = raft_.leader();
+    if (leader_seen_)
+      env::log(env_.trace, env::Level::kInfo, "raft", "term {}: leader is n{}", raft_.term().value, leader_seen_.value);
+    leader_changed_.notify_all();
+  }
+}
+
+// --- Checkpoints
+
+Result<void> Replica::run_checkpoints() {
+  for (;;) {
+    checkpoint_due_.wait_until([this] { return checkpoint_wanted_; });
+    checkpoint_wanted_ = false;
+    auto taken = take_checkpoint();
+    if (!taken) {
+      env::log(env_.trace, env::Level::kWarn, "replica", "no checkpoint: {}", taken.error().message);
+      // Full disks may have room again later; anything else means that the disk cannot be trusted.
+      if (taken.error().code != ErrorCode::kNoSpace) return taken;
+      env_.trace.reached(Probe::disk_full_met);
+      env_.clock.sleep_for(env_.scheduler, 1s);
+    }
+  }
+}
+
+Result<void> Replica::take_checkpoint() {
+  std::shared_ptr<kv::StateMachine> machine = machine_;  // a snapshot may replace it meanwhile
+  const raft::LogPosition position{machine->applied(), applied_term_};
+  const uint64_t id = checkpoints_.next_id();
+  applied_bytes_ = 0;
+  struct Interrupted {
+    Env& env;
+    bool completed = false;
+    ~Interrupted() {
+      if (!completed) env.trace.reached(Probe::checkpoint_interrupted);
+    }
+  } interrupted{env_};
+  auto part = TRY(checkpoints_.create(id));
+  {
+    kv::CheckpointWriter writer(*machine, position.term);
+    for (;;) {
+      std::string chunk = writer.next_chunk(config_.checkpoint_chunk_bytes);
+      if (chunk.empty()) break;
+      TRY(part->write(chunk));
+    }
+  }
+  TRY(part->finish());
+  if (position.index <= checkpoint_.index) return {};  // a newer snapshot came meanwhile; open() or the next removes it
+  log_.batch().checkpoint(config_.group, position, id);
+  auto durable = std::make_shared<fiber::Promise<bool>>(env_.scheduler);  // shared: this fiber may be cancelled first
+  log_.when_durable([durable] { durable->set(true); });
+  durable->wait();
+  if (position.index > checkpoint_.index) {
+    checkpoint_ = position;
+    checkpoint_id_ = id;
+    log_.log().covered(config_.group, position.index);
+    raft_.checkpoint_available(position);
+    if (position.index.value > config_.keep_entries)
+      raft_.compact(LogIndex(position.index.value - config_.keep_entries));
+  }
+  TRY(checkpoints_.remove_others(checkpoint_id_));
+  TRY(log_.log().free_segments());
+  interrupted.completed = true;
+  env_.trace.reached(Probe::checkpoint_completed);
+  env::log(env_.trace, env::Level::kInfo, "replica", "checkpoint {} at index {}, {} bytes", id, position.index.value,
+           part->bytes());
+  return {};
+}
+
+}  // namespace mneme::replica

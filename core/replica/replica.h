@@ -1,0 +1,160 @@
+// One replica of one group: Raft, its log, and the state machine that the committed entries drive.
+//
+// Raft and the state machine are pure; this is the shell that moves things between them, the log and the other
+// replicas. Everything here runs on one reactor. step(), propose() and read() never suspend; what they cause is done by
+// the replica's own fiber after the fibers that are ready now have run, so that what arrives together is handled
+// together.
+//
+// Reads are linearizable: a batch of reads is answered by the leader from its state once a round of heartbeats (thesis
+// 6.4) has shown that it still leads and everything committed before is applied. A read that meets a key whose time has
+// come first commits the time.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/env/env.h"
+#include "core/fiber/scope.h"
+#include "core/fiber/sync.h"
+#include "core/kv/scan_cursors.h"
+#include "core/kv/state_machine.h"
+#include "core/raft/raft.h"
+#include "core/replica/call.h"
+#include "core/replica/checkpoint_store.h"
+#include "core/replica/log_clock.h"
+#include "core/replica/log_writer.h"
+#include "core/replica/observer.h"
+
+namespace mneme::replica {
+
+struct ReplicaConfig {
+  GroupId group;
+  raft::Config raft;
+  std::string directory;            // of this group's checkpoints
+  size_t checkpoint_log_bytes = 0;  // a checkpoint is taken when so much was applied since the last
+  uint64_t keep_entries = 0;        // kept in memory behind a checkpoint, for followers that lag a little
+  size_t checkpoint_chunk_bytes = 256 * limits::kKiB;
+};
+
+// Carries messages to other replicas. Neither call suspends; both may lose what they carry.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual void send(GroupId group, const raft::Message& message) = 0;
+  // Sends checkpoint `id` to message.to, then the message (a kSnapshot); on failure calls Replica::snapshot_failed().
+  virtual void send_snapshot(const raft::Message& message, uint64_t checkpoint_id) = 0;
+};
+
+class Replica final : private Call::Register, private kv::ReplySink {
+ public:
+  // From what the log recovered for the group; loads its checkpoint. Suspends. All references outlive the replica.
+  static Result<std::unique_ptr<Replica>> open(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport,
+                                               wal::GroupState recovered, Observer* observer);
+  ~Replica();
+
+  // The fibers; both run until cancelled or until an error that must end the node.
+  Result<void> run();
+  Result<void> run_checkpoints();
+
+  void step(raft::Message message);
+  void snapshot_failed(NodeId to);
+  void unreachable(NodeId to);
+
+  // Settles `call` at once with kNotDone when this is not the leader, or it can take no more; otherwise later.
+  void propose(Call& call);
+  // The same for a batch without writes.
+  void read(Call& call);
+  // Settles `call`, which another node proposes for us, if its entry is applied here first. Undone when it is settled.
+  void watch(Call& call);
+
+  // The leader's answer to a call that watch() has here; ignored when it is settled already.
+  void forward_answered(uint64_t request, Outcome outcome, ReplySet replies, std::string_view reason);
+  // The connection to `leader` broke: reads forwarded to it are settled with kNotDone; of writes nothing is known yet.
+  void forward_lost(NodeId leader);
+
+  // A snapshot's file was received, finished and loaded: it becomes the state if raft says so when it sees `message`.
+  void snapshot_received(raft::Message message, uint64_t checkpoint_id, std::shared_ptr<kv::StateMachine> machine);
+
+  const raft::Raft& raft() const { return raft_; }
+  const kv::StateMachine& machine() const { return *machine_; }
+  CheckpointStore& checkpoints() { return checkpoints_; }
+  // Suspends until another leader is known, or this one is no longer; may wake for nothing.
+  void wait_for_leader_change() { leader_changed_.wait(); }
+  uint64_t applied_entries() const { return applied_entries_; }
+
+ private:
+  struct ReadCall {
+    Call* call;
+    LogIndex ready_at;  // 0: not confirmed yet
+  };
+  struct Staged {
+    raft::LogPosition position;
+    uint64_t checkpoint_id;
+    std::shared_ptr<kv::StateMachine> machine;
+  };
+
+  Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport, raft::Durable durable,
+          std::shared_ptr<kv::StateMachine> machine, uint64_t checkpoint_id, Observer* observer);
+
+  void wake() { work_.notify_one(); }
+  void moved() {
+    if (observer_) observer_->moved(config_.raft.id, raft_);
+  }
+  void arm_timer();
+  Result<void> process();
+  Result<void> handle(raft::Ready ready);
+  void persist(raft::Ready& ready);
+  Result<void> apply(const std::vector<raft::Entry>& entries);
+  void install(const raft::LogPosition& position);
+  void serve_reads();
+  bool serve(Call& call);  // settles it; false: a time entry must be applied first
+  void propose_time();
+  void settle_applied(const raft::Entry& entry);
+  void note_leader();
+  Result<void> take_checkpoint();
+  int64_t log_time();
+
+  void forget(Call& call) override;                                     // Call::Register
+  void begin(const kv::BatchHeader& header, size_t commands) override;  // kv::ReplySink
+  void reply(size_t position, kv::Outcome outcome, std::string_view reply) override;
+
+  Env& env_;
+  ReplicaConfig config_;
+  LogWriter& log_;
+  Transport& transport_;
+  Observer* observer_;
+  CheckpointStore checkpoints_;
+  std::shared_ptr<kv::StateMachine> machine_;
+  raft::Raft raft_;
+  LogClock clock_;
+  kv::ScanCursors cursors_;
+  fiber::Condition work_;
+  fiber::Condition checkpoint_due_;
+  fiber::Condition leader_changed_;
+  struct Tick : fiber::Timer {
+    explicit Tick(Replica& r) : Timer([](Timer& t) { static_cast<Tick&>(t).replica.wake(); }), replica(r) {}
+    Replica& replica;
+  } tick_;
+
+  std::map<std::pair<LogIndex, Term>, Call*> proposed_;  // by where its entry stands
+  std::map<uint64_t, Call*> watched_;                    // forwarded by this node, by request number
+  std::map<uint64_t, Call*> reading_;                    // waiting for the read round, by context
+  std::deque<ReadCall> confirmed_;                       // waiting to be applied far enough
+  uint64_t read_contexts_ = 0;
+  LogIndex time_entry_;  // proposed to move log time; 0: none under way
+  NodeId leader_seen_;
+  Call* replying_ = nullptr;  // whose replies the entry being applied gives
+  std::vector<Staged> staged_;
+
+  raft::LogPosition checkpoint_;
+  uint64_t checkpoint_id_ = 0;
+  Term applied_term_;
+  size_t applied_bytes_ = 0;  // since the last checkpoint
+  uint64_t applied_entries_ = 0;
+  bool checkpoint_wanted_ = false;
+};
+
+}  // namespace mneme::replica
