@@ -1,0 +1,168 @@
+// mneme replay: one seed or case again, exactly, with as much to see as is wanted.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "cmd/case_file.h"
+#include "cmd/common.h"
+#include "cmd/seed_lanes.h"
+
+namespace mneme::cmd {
+
+namespace {
+
+struct Flags {
+  std::string what;
+  std::string scenario = "kv";
+  std::vector<std::string> settings;
+  bool trace = false;
+  std::string until;
+  std::vector<std::string> log;
+  uint64_t break_at = 0;
+  bool plan = false;
+};
+
+// One line an event, aligned: virtual time, who, which part, what.
+class Printer final : public sim::Recorder {
+ public:
+  explicit Printer(const sim::Options& options)
+      : nodes_(static_cast<uint32_t>(options[sim::Option::nodes])),
+        clients_(static_cast<uint32_t>(options[sim::Option::clients])) {}
+
+  void line(sim::WorldTime at, uint32_t actor, std::string_view area, std::string_view text) override {
+    if (only_ != 0 && actor != only_) return;
+    if (event_ && (*event_ + kContext < break_at_ || *event_ > break_at_ + kContext)) return;
+    fmt::print("{:>3}.{:09}  {:<5}  {:<8}  {}\n", at / 1'000'000'000, at % 1'000'000'000, who(actor), area, text);
+  }
+  void only(uint32_t actor) { only_ = actor; }
+  // Prints only what happens around an event.
+  void around(uint64_t event, const uint64_t* now) {
+    break_at_ = event;
+    event_ = now;
+  }
+
+ private:
+  static constexpr uint64_t kContext = 200;  // events before and after
+  std::string who(uint32_t actor) const {
+    if (actor == 0) return "world";
+    if (actor <= nodes_) return fmt::format("n{}", actor);
+    return actor <= nodes_ + clients_ ? fmt::format("c{}", actor - nodes_) : "audit";
+  }
+  uint32_t nodes_;
+  uint32_t clients_;
+  uint32_t only_ = 0;
+  uint64_t break_at_ = 0;
+  const uint64_t* event_ = nullptr;
+};
+
+int run_replay(const Flags& flags) {
+  Case c;
+  if (std::filesystem::is_regular_file(flags.what)) {
+    auto loaded = load_case(flags.what);
+    if (!loaded) return complain(kUsage, loaded.error().message);
+    c = std::move(*loaded);
+  } else {
+    auto seed = parse_seeds(flags.what);
+    if (!seed || seed->count() != 1)
+      return complain(kUsage, fmt::format("'{}' is neither a seed nor a case file", flags.what));
+    auto recipe = make_recipe(flags.scenario, flags.settings);
+    if (!recipe) return complain(kUsage, recipe.error().message);
+    c.recipe = *recipe;
+    c.recipe.seed = seed->first;
+  }
+  auto options = c.recipe.options.expand(sim::Fate(c.recipe.seed));
+  if (!options) return complain(kUsage, options.error().message);
+
+  sim::RunHooks hooks;
+  Printer printer(*options);
+  uint64_t event = 0;
+  if (flags.trace || !flags.log.empty() || flags.break_at) hooks.recorder = &printer;
+  for (const std::string& log : flags.log) {
+    unsigned node = 0;
+    if (std::sscanf(log.c_str(), "node=%u", &node) != 1 || node == 0 || node > (*options)[sim::Option::nodes])
+      return complain(kUsage,
+                      fmt::format("--log {}: write node=N, with N from 1 to {}", log, (*options)[sim::Option::nodes]));
+    printer.only(node);
+  }
+  if (flags.break_at) {
+    hooks.after_event = [&](uint64_t number, uint64_t hash) {
+      event = number;
+      if (number == flags.break_at) fmt::print("--- event {}, trace hash {:016x}\n", number, hash);
+    };
+    printer.around(flags.break_at, &event);
+  }
+  if (!flags.until.empty()) {
+    auto until = parse_duration(flags.until);
+    if (!until) return complain(kUsage, until.error().message);
+    hooks.until = *until;
+  }
+  if (flags.plan)
+    for (const sim::Fault& fault : sim::make_plan(sim::Fate(c.recipe.seed), *options, c.recipe.removals).faults)
+      fmt::print("{:>6}  {}\n", fault.item, fault.text());
+
+  const SeedOutcome outcome = run_in_child(c.recipe, hooks);
+  const sim::RunResult& result = outcome.result;
+  const Colors colors = colors_for(STDOUT_FILENO);
+  if (!flags.until.empty()) {
+    fmt::print("stopped at {}: {} events, {} operations\n", flags.until, result.events, result.operations);
+    return kOk;
+  }
+  if (result.verdict == sim::RunVerdict::kPassed) {
+    fmt::print("{}pass{} seed {}: {} operations, {} faults, {} events, trace hash {:016x}\n", colors.green,
+               colors.reset, c.recipe.seed, result.operations, result.faults, result.events, result.trace_hash);
+  } else {
+    fmt::print("{}{}{} seed {}  {}\n  {}\n{}", colors.red,
+               result.verdict == sim::RunVerdict::kFailed ? "FAIL" : "INCONCLUSIVE", colors.reset, c.recipe.seed,
+               result.property, result.summary, result.details);
+    if (!result.details.empty() && result.details.back() != '\n') fmt::print("\n");
+    fmt::print("  {} operations, {} faults, {} events, trace hash {:016x}\n", result.operations, result.faults,
+               result.events, result.trace_hash);
+  }
+  if (c.trace_hash != 0 && (c.trace_hash != result.trace_hash || c.property != result.property))
+    return complain(
+        kNotReproduced,
+        fmt::format("the case was recorded by build '{}' as {} with trace hash {:016x}: this build '{}' does "
+                    "something else",
+                    c.build, c.property.empty() ? "a pass" : c.property, c.trace_hash, build_id()));
+  return result.verdict == sim::RunVerdict::kPassed   ? kOk
+         : result.verdict == sim::RunVerdict::kFailed ? kViolated
+                                                      : kInconclusive;
+}
+
+}  // namespace
+
+void add_replay(CLI::App& app, Run& run) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* replay = app.add_subcommand("replay", "Run one seed or case again, exactly");
+  replay->add_option("CASE", flags->what, "a seed, or a case file that sim wrote")->required();
+  replay->add_option("--scenario", flags->scenario, "of a seed")->capture_default_str();
+  replay->add_option("--set", flags->settings, "override an option: name=value")->take_all()->allow_extra_args(false);
+  replay->add_flag("--trace", flags->trace, "print what happens, one line an event");
+  replay->add_option("--until", flags->until, "stop at this virtual time, such as 3s");
+  replay->add_option("--log", flags->log, "print only what one node says: node=N");
+  replay->add_option("--break", flags->break_at, "print what happens around the event of this number");
+  replay->add_flag("--plan", flags->plan, "print the planned faults first");
+  replay->footer("Examples:\n  mneme replay 7\n  mneme replay 7 --trace --until 5s");
+  replay->callback([flags, &run] { run = [flags] { return run_replay(*flags); }; });
+}
+
+void add_scenarios(CLI::App& app, Run& run) {
+  CLI::App* scenarios = app.add_subcommand("scenarios", "List the built-in scenarios");
+  auto options = std::make_shared<bool>(false);
+  scenarios->add_flag("--options", *options, "list the options of scenarios as well");
+  scenarios->footer("Examples:\n  mneme scenarios\n  mneme scenarios --options");
+  scenarios->callback([options, &run] {
+    run = [options] {
+      for (const BuiltInScenario& s : built_in_scenarios()) fmt::print("{:<10} {}\n", s.name, s.what);
+      if (!*options) return +kOk;
+      fmt::print("\noption              drawn from        what it is\n");
+      for (const sim::OptionSpec& o : sim::kOptionSpecs)
+        fmt::print("{:<18}  {:>6}..{:<8} {}{}{}{}\n", o.name, o.from, o.to, o.what, o.unit.empty() ? "" : " (", o.unit,
+                   o.unit.empty() ? "" : ")");
+      return +kOk;
+    };
+  });
+}
+
+}  // namespace mneme::cmd

@@ -1,0 +1,263 @@
+#include "sim/scenarios/kv_client.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "core/fiber/scope.h"
+#include "core/protocol/reply_reader.h"
+#include "core/protocol/request.h"
+#include "sim/machine.h"
+#include "sim/world.h"
+
+namespace mneme::sim {
+
+using protocol::Progress;
+
+namespace {
+constexpr int kRetries = 3;
+constexpr Duration kPauseAfterFailure = 30ms;
+}  // namespace
+
+Result<void> KvClient::run(Env& env) {
+  stream_.reset();  // the predecessor's
+  while (!finished()) {
+    const PlannedOp& op = plan_.operations[next_];
+    env.clock.sleep_for(env.scheduler, Duration(op.think));
+    ++next_;
+    if (plan_.style == ClientStyle::kSession)
+      perform_in_session(env, op);
+    else
+      perform(env, op);
+  }
+  drop();
+  return {};
+}
+
+// --- Operations
+
+std::vector<std::string> KvClient::arguments(const PlannedOp& op) {
+  const std::string key = fmt::format("k{}", op.key);
+  std::string value = fmt::format("c{}.{}", number_, op.nth);
+  if (++unique_ > 0 && value.size() < op.padding) value.append(op.padding - value.size(), '.');
+  switch (op.kind) {
+    case OpKind::kGet: return {"GET", key};
+    case OpKind::kSet: return {"SET", key, value};
+    case OpKind::kDel: return {"DEL", key};
+    case OpKind::kCas:
+      return {"CAS", key, last_seen_.size() > op.key && !op.guess ? last_seen_[op.key] : "c0.0", value};
+    case OpKind::kIncr: return {"INCRBY", key, std::to_string(op.amount)};
+    case OpKind::kAppend: return {"APPEND", key, fmt::format("+c{}.{}", number_, op.nth)};
+    case OpKind::kSetPx: return {"SET", key, value, "PX", std::to_string(op.amount)};
+    case OpKind::kPexpire: return {"PEXPIRE", key, std::to_string(op.amount)};
+    case OpKind::kGetSet: return {"GETSET", key, value};
+    case OpKind::kSetNx: return {"SETNX", key, value};
+  }
+  return {};
+}
+
+OpRecord& KvClient::begin(const PlannedOp& op) {
+  OpRecord& record = log_.records.emplace_back();
+  record.client = number_;
+  record.nth = op.nth;
+  record.kind = op.kind;
+  record.args = arguments(op);
+  if (op.kind == OpKind::kSetPx || op.kind == OpKind::kPexpire) record.ttl_ms = op.amount;
+  record.called = world_.now();
+  record.call_order = ++log_.events;
+  return record;
+}
+
+void KvClient::finish(size_t at, ClientOutcome outcome, std::string reply) {
+  OpRecord& record = log_.records[at];
+  record.outcome = outcome;
+  record.returned = world_.now();
+  record.return_order = ++log_.events;
+  if (world_.recording()) {
+    std::string shown = reply.substr(0, reply.find_last_not_of("\r\n") + 1);
+    for (char& c : shown)
+      if (c == '\r' || c == '\n') c = ' ';
+    if (shown.size() > 48) shown = shown.substr(0, 45) + "...";
+    world_.record(0, "client",
+                  fmt::format("{} -> {}", record.text(), outcome == ClientOutcome::kUnknown ? "unknown" : shown));
+  }
+  if (outcome == ClientOutcome::kOk && record.kind == OpKind::kGet && reply[0] == '$' && reply[1] != '-') {
+    const size_t key = static_cast<size_t>(std::stoul(record.args[1].substr(1)));
+    if (last_seen_.size() <= key) last_seen_.resize(key + 1, "c0.0");
+    const size_t line = reply.find("\r\n") + 2;
+    last_seen_[key] = reply.substr(line, reply.size() - line - 2);
+  }
+  record.reply = std::move(reply);
+}
+
+ClientOutcome KvClient::judge(std::string_view reply) const {
+  if (reply.starts_with("-UNCERTAIN")) return ClientOutcome::kUnknown;
+  for (std::string_view prefix : {"-CLUSTERDOWN", "-LOADING", "-MOVED", "-TRYAGAIN", "-EXPIRED", "-OOM"})
+    if (reply.starts_with(prefix)) return ClientOutcome::kFailed;
+  return ClientOutcome::kOk;
+}
+
+void KvClient::perform(Env& env, const PlannedOp& op) {
+  for (int attempts = 0;; ++attempts) {
+    if (!stream_ && !connect(env)) {
+      // Nothing was asked: not an operation.
+      env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
+      if (attempts >= kRetries) return;
+      continue;
+    }
+    begin(op);
+    const size_t record = log_.records.size() - 1;
+    std::string reply;
+    const Attempt how = attempt(env, record, {log_.records[record].args}, reply);
+    ClientOutcome outcome = how == Attempt::kAnswered  ? judge(reply)
+                            : how == Attempt::kNotSent ? ClientOutcome::kFailed
+                                                       : ClientOutcome::kUnknown;
+    // redis-py does not know our prefix for unknown outcomes and does not retry it.
+    const bool again = plan_.style == ClientStyle::kRetrying && attempts < kRetries &&
+                       (how != Attempt::kAnswered || reply.starts_with("-CLUSTERDOWN"));
+    finish(record, outcome, std::move(reply));
+    if (how != Attempt::kAnswered) drop();
+    if (outcome == ClientOutcome::kFailed) env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
+    if (!again) return;
+  }
+}
+
+bool KvClient::open_session(Env& env) {
+  for (int attempts = 0; attempts < 2 * kRetries; ++attempts) {
+    std::string reply;
+    if (stream_ || connect(env)) {
+      // Opening twice harms nobody: no operation of the history depends on it.
+      if (attempt(env, SIZE_MAX, {{"SESSION", "OPEN"}}, reply) == Attempt::kAnswered && reply[0] == ':') {
+        std::from_chars(reply.data() + 1, reply.data() + reply.size(), session_);
+        sequence_ = 0;
+        session_bound_ = false;
+        return true;
+      }
+      if (reply.empty()) drop();
+    }
+    env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
+  }
+  return false;
+}
+
+void KvClient::perform_in_session(Env& env, const PlannedOp& op) {
+  if (session_ == 0 && !open_session(env)) return;
+  begin(op);
+  const size_t record = log_.records.size() - 1;
+  const std::vector<std::string> args = log_.records[record].args;
+  const std::string number = std::to_string(++sequence_);
+  bool may_have_happened = false;
+  for (int attempts = 0; attempts < 12; ++attempts) {
+    if (!stream_ && !connect(env)) {
+      env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
+      continue;
+    }
+    std::vector<std::vector<std::string>> commands;
+    if (!session_bound_) commands.push_back({"SESSION", "RESUME", std::to_string(session_)});
+    commands.push_back({"SESSION", "SEQ", number, "ACK", std::to_string(sequence_ - 1)});
+    commands.push_back(args);
+    std::string reply;
+    const Attempt how = attempt(env, record, commands, reply);
+    if (how == Attempt::kAnswered) {
+      session_bound_ = true;
+      const ClientOutcome outcome = judge(reply);
+      if (outcome == ClientOutcome::kOk) return finish(record, outcome, std::move(reply));
+      if (outcome == ClientOutcome::kUnknown) may_have_happened = true;
+      if (reply.starts_with("-EXPIRED")) {
+        session_ = 0;
+        break;
+      }
+    } else {
+      drop();
+      may_have_happened |= how == Attempt::kLost;
+    }
+    env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
+  }
+  // Given up: whatever is still on its way may happen yet, so the session is not used again.
+  session_ = 0;
+  finish(record, may_have_happened ? ClientOutcome::kUnknown : ClientOutcome::kFailed, "");
+}
+
+Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime deadline) {
+  while (world_.now() < deadline) {
+    if (stream_ || connect(env)) {
+      OpRecord& record = log_.records.emplace_back();
+      record.client = number_;
+      record.args = {"GET", key};
+      record.called = world_.now();
+      record.call_order = ++log_.events;
+      const size_t at = log_.records.size() - 1;
+      std::string reply;
+      const Attempt how = attempt(env, at, {log_.records[at].args}, reply);
+      const ClientOutcome outcome = how == Attempt::kAnswered ? judge(reply) : ClientOutcome::kUnknown;
+      finish(at, outcome, std::move(reply));
+      if (outcome == ClientOutcome::kOk) return {};
+      if (how != Attempt::kAnswered) drop();
+    }
+    env.clock.sleep_for(env.scheduler, 100ms);
+  }
+  return fail(ErrorCode::kTimeout, fmt::format("GET {} was not answered", key));
+}
+
+// --- The wire
+
+Result<void> KvClient::connect(Env& env) {
+  const uint64_t nth = ++connections_;
+  const uint32_t node = 1 + static_cast<uint32_t>(Fate::scale(world_.choose(Choice::kClient, number_, nth, 1), nodes_));
+  buffer_.clear();
+  sent_on_stream_ = 0;
+  session_bound_ = false;
+  auto stream = fiber::with_deadline(env.scheduler, env.clock.timers(), env.clock.now() + timeout_, [&] {
+    return env.network.connect({world_.machine(node).name(), port_});
+  });
+  if (!stream) return std::unexpected(std::move(stream).error());
+  stream_ = std::move(*stream);
+  return {};
+}
+
+// Sends the commands in one go and reads a reply to each; `reply` is the last one's. `record`'s command is the last.
+KvClient::Attempt KvClient::attempt(Env& env, size_t record, const std::vector<std::vector<std::string>>& commands,
+                                    std::string& reply) {
+  std::string out;
+  for (auto& command : commands) {
+    std::vector<std::string_view> args(command.begin(), command.end());
+    protocol::put_command(out, args);
+  }
+  sent_on_stream_ += commands.size();
+  // The server's end of this connection has the other number of the pair.
+  if (record != SIZE_MAX) log_.records[record].attempts.emplace_back(stream_->id() ^ 1, sent_on_stream_);
+  const Instant deadline = env.clock.now() + timeout_;
+  auto sent =
+      fiber::with_deadline(env.scheduler, env.clock.timers(), deadline, [&] { return stream_->write(as_bytes(out)); });
+  // Even a failed write may have sent something, unless the connection was closed before.
+  if (!sent) return Attempt::kLost;
+  for (size_t i = 0; i < commands.size(); ++i) {
+    auto got = read_reply(env, deadline);
+    if (!got) return Attempt::kLost;
+    reply = std::move(*got);
+    // RESUME and SEQ can only be refused for a malformed number.
+    CHECK(i + 1 == commands.size() || reply[0] != '-');
+  }
+  return Attempt::kAnswered;
+}
+
+Result<std::string> KvClient::read_reply(Env& env, Instant deadline) {
+  return fiber::with_deadline(env.scheduler, env.clock.timers(), deadline, [&]() -> Result<std::string> {
+    protocol::ReplyParser parser;
+    for (;;) {
+      auto step = parser.next(buffer_);
+      CHECK(step.progress != Progress::kError);  // the store's replies are well-formed
+      if (step.progress == Progress::kDone) {
+        std::string reply = buffer_.substr(0, step.length);
+        buffer_.erase(0, step.length);
+        return reply;
+      }
+      uint8_t chunk[4096];
+      size_t got = TRY(stream_->read(chunk));
+      if (got == 0) return fail(ErrorCode::kClosed, "the node closed the connection");
+      buffer_.append(reinterpret_cast<char*>(chunk), got);
+    }
+  });
+}
+
+}  // namespace mneme::sim

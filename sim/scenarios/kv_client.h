@@ -1,0 +1,78 @@
+// A client process of the kv scenario: speaks RESP to the nodes over the simulated network, and writes down what it did
+// and was told. Three styles:
+//   plain     one attempt; a lost answer is an unknown outcome
+//   retrying  as redis-py does: after a lost connection, a timeout or CLUSTERDOWN the same bytes again, up to three
+//   times,
+//             each attempt an operation of its own
+//   session   exactly-once: the same number again until there is an answer
+// A client process may be killed; its successor goes on with the next operation.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/env/env.h"
+#include "sim/scenarios/kv_history.h"
+#include "sim/scenarios/plan.h"
+
+namespace mneme::sim {
+
+class World;
+
+// Shared by all clients of a run; outlives their processes.
+struct KvLog {
+  std::vector<OpRecord> records;
+  uint64_t events = 0;
+};
+
+class KvClient {
+ public:
+  // `number` is 1-based. Nodes are the machines 1 to nodes, listening on `port`.
+  KvClient(World& world, KvLog& log, const PlannedClient& plan, uint32_t number, uint32_t nodes, uint16_t port,
+           Duration timeout)
+      : world_(world), log_(log), plan_(plan), number_(number), nodes_(nodes), port_(port), timeout_(timeout) {}
+
+  // The process: operations from the first that was not begun. Returns when all are done.
+  Result<void> run(Env& env);
+  bool finished() const { return next_ == plan_.operations.size(); }
+
+  // For the auditor: one GET, tried until it is answered or `deadline` has passed (kTimeout).
+  Result<void> read_surely(Env& env, const std::string& key, WorldTime deadline);
+
+ private:
+  struct Connection;
+  enum class Attempt : uint8_t { kAnswered, kNotSent, kLost };
+
+  void perform(Env& env, const PlannedOp& op);
+  void perform_in_session(Env& env, const PlannedOp& op);
+  OpRecord& begin(const PlannedOp& op);
+  std::vector<std::string> arguments(const PlannedOp& op);
+  void finish(size_t record, ClientOutcome outcome, std::string reply);
+  ClientOutcome judge(std::string_view reply) const;
+  Attempt attempt(Env& env, size_t record, const std::vector<std::vector<std::string>>& commands, std::string& reply);
+  Result<void> connect(Env& env);
+  Result<std::string> read_reply(Env& env, Instant deadline);
+  bool open_session(Env& env);
+  void drop() { stream_.reset(); }
+
+  World& world_;
+  KvLog& log_;
+  const PlannedClient& plan_;
+  uint32_t number_;
+  uint32_t nodes_;
+  uint16_t port_;
+  Duration timeout_;
+  size_t next_ = 0;
+  uint64_t connections_ = 0;
+  uint64_t unique_ = 0;
+
+  std::unique_ptr<env::Stream> stream_;
+  std::string buffer_;
+  uint64_t sent_on_stream_ = 0;
+  uint64_t session_ = 0;
+  uint64_t sequence_ = 0;
+  bool session_bound_ = false;          // on this connection
+  std::vector<std::string> last_seen_;  // values read, to compare with in CAS
+};
+
+}  // namespace mneme::sim

@@ -1,0 +1,40 @@
+// What the clients of a kv run did and were told, and how it becomes a history for the linearizability checker.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sim/check/history.h"
+#include "sim/event.h"
+#include "sim/scenarios/plan.h"
+
+namespace mneme::sim {
+
+enum class ClientOutcome : uint8_t { kOpen, kOk, kFailed, kUnknown };
+
+// One operation of one client. A retry without a session is an operation of its own; one with a session is the same.
+struct OpRecord {
+  uint32_t client = 0;  // 1-based; the last one is the auditor, who reads every key at the end
+  uint32_t nth = 0;     // in the plan
+  OpKind kind = OpKind::kGet;
+  std::vector<std::string> args;
+  int64_t ttl_ms = 0;
+  WorldTime called = 0;
+  WorldTime returned = -1;
+  uint64_t call_order = 0;  // of all events of all clients
+  uint64_t return_order = 0;
+  ClientOutcome outcome = ClientOutcome::kOpen;
+  std::string reply;  // RESP2, of kOk
+  // Where it was sent: stream at the server and number of the command on it.
+  std::vector<std::pair<uint64_t, uint64_t>> attempts;
+
+  std::string text() const;  // "c3 SET k1 c3.17"
+};
+
+// Expiry in the checker's model: a value written with a time to live of d may disappear, once, at any time later than
+// 3/4 d after the write was called (see core/replica/log_clock.h; drifts stay below 5 percent), or never.
+check::History to_history(const std::vector<OpRecord>& records);
+
+}  // namespace mneme::sim

@@ -1,0 +1,57 @@
+// A second, independent implementation of the commands that the kv scenario uses, as plain as possible: a map with all
+// versions of every key. It replays the log's entries in the order of their indices and says what each reply must be;
+// and for a read, what the state was at an index.
+//
+// Its expiry: a key set with a time to live of d by an entry of log time t is there while the greatest log time of the
+// entries applied so far is below t + d.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/ids.h"
+#include "core/kv/batch.h"
+
+namespace mneme::sim {
+
+class KvModel {
+ public:
+  struct Answer {
+    std::string reply;      // canonical
+    bool executed = false;  // by this entry; false: a retry was answered from the session
+  };
+  // Entries in order of their indices, from 1, without gaps. One answer per command; empty for entries without
+  // commands.
+  const std::vector<Answer>& apply(LogIndex index, std::string_view payload);
+  void skip(LogIndex index) { times_.push_back(times_.back()), last_ = index; }
+  LogIndex last() const { return last_; }
+
+  // What a read command must answer at that index.
+  std::string read(LogIndex at, const std::vector<std::string>& args) const;
+
+ private:
+  struct Version {
+    LogIndex index;
+    std::optional<std::string> value;
+    int64_t expire_at_ms = 0;
+  };
+  struct Value {
+    std::string bytes;
+    int64_t expire_at_ms = 0;
+  };
+  std::optional<Value> get(std::string_view key, LogIndex at) const;
+  void put(std::string_view key, std::optional<std::string> value, int64_t expire_at_ms);
+  std::string execute(const std::vector<std::string_view>& args, size_t position);
+
+  LogIndex last_;
+  std::vector<int64_t> times_{0};  // log time after each index
+  std::map<std::string, std::vector<Version>, std::less<>> keys_;
+  std::map<std::pair<uint64_t, uint64_t>, std::string> session_replies_;  // (session, sequence)
+  std::vector<Answer> answers_;
+};
+
+}  // namespace mneme::sim

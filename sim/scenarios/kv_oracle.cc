@@ -1,0 +1,175 @@
+#include "sim/scenarios/kv_oracle.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/protocol/resp.h"
+#include "sim/check/commit_order.h"
+
+namespace mneme::sim {
+
+void KvOracle::violate(std::string property, std::string summary) {
+  if (found_) return;
+  found_ = true;
+  violated_({std::move(property), std::move(summary)});
+}
+
+void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) {
+  admitted_[{stream, nth}] = {origin, position};
+}
+
+void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
+  cluster_.forget(node);
+  last_seen_.erase(node.value);
+  if (applied) compare_digest(node, applied, digest);
+  moved(node, raft);
+}
+
+void KvOracle::moved(NodeId node, const raft::Raft& raft) {
+  if (found_) return;
+  if (auto wrong = raft::check_state(raft)) return violate("raft invariant", *wrong);
+  if (auto before = last_seen_.find(node.value); before != last_seen_.end()) {
+    if (auto wrong = raft::check_transition(before->second, raft)) return violate("raft invariant", *wrong);
+    before->second = raft::view_of(raft);
+  } else {
+    last_seen_[node.value] = raft::view_of(raft);
+  }
+  if (auto wrong = cluster_.observe(raft)) violate("raft invariant", *wrong);
+}
+
+KvOracle::Applied& KvOracle::at(LogIndex index) {
+  if (log_.size() < index.value) log_.resize(index.value);
+  return log_[index.value - 1];
+}
+
+void KvOracle::compare_digest(NodeId node, LogIndex index, uint64_t digest) {
+  const Applied& entry = at(index);
+  if (entry.known && entry.digest != digest)
+    violate("replica equality",
+            fmt::format("n{} has another state than the first replica that applied index {}", node.value, index.value));
+}
+
+void KvOracle::applied(NodeId node, const raft::Entry& entry, uint64_t digest) {
+  Applied& slot = at(entry.index);
+  if (!slot.known) {
+    slot = {true, entry.kind == raft::EntryKind::kData, entry.payload, digest};
+    return;
+  }
+  compare_digest(node, entry.index, digest);
+}
+
+void KvOracle::installed(NodeId node, LogIndex index, uint64_t digest) { compare_digest(node, index, digest); }
+
+void KvOracle::read_served(const kv::Origin& origin, LogIndex applied) { reads_[origin].push_back(applied); }
+
+std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
+  // Who asked: every attempt that was admitted, by batch and position.
+  std::map<std::pair<uint64_t, size_t>, size_t> asked;  // (request, position) -> record
+  std::map<uint64_t, kv::Origin> origins;
+  for (size_t i = 0; i < records.size(); ++i)
+    for (auto& attempt : records[i].attempts)
+      if (auto found = admitted_.find(attempt); found != admitted_.end())
+        asked[{found->second.first.request, found->second.second}] = i;
+
+  // Where each operation stands: after which index, and in which order within it; writes before the reads at that
+  // index.
+  struct Place {
+    LogIndex index;
+    bool read;
+    size_t position;
+    size_t record;
+  };
+  std::vector<Place> places;
+  std::vector<bool> placed(records.size());
+  std::vector<std::vector<std::string>> answers(records.size());  // that the model gives, for each place
+  KvModel model;
+  for (LogIndex index{1}; index.value <= log_.size(); index = index.next()) {
+    const Applied& entry = log_[index.value - 1];
+    if (!entry.known)
+      return Finding{
+          "log", fmt::format("no replica was seen to apply index {}, though {} was applied", index.value, log_.size())};
+    if (!entry.data) {
+      model.skip(index);
+      continue;
+    }
+    auto reader = kv::BatchReader::open(*entry.payload);
+    const kv::Origin origin = reader->header().origin;
+    const auto& given = model.apply(index, *entry.payload);
+    for (size_t position = 0; position < given.size(); ++position) {
+      auto found = asked.find({origin.request, position});
+      if (found == asked.end()) continue;
+      const size_t record = found->second;
+      answers[record].push_back(given[position].reply);
+      if (!given[position].executed) continue;
+      if (placed[record])
+        return Finding{"exactly once", fmt::format("{} was executed twice, the second time at index {}",
+                                                   records[record].text(), index.value)};
+      placed[record] = true;
+      places.push_back({index, false, position, record});
+    }
+  }
+  for (auto& [key, record] : asked) {
+    if (records[record].outcome != ClientOutcome::kOk || placed[record]) continue;
+    for (auto& attempt : records[record].attempts) {
+      auto found = admitted_.find(attempt);
+      if (found == admitted_.end()) continue;
+      auto served = reads_.find(found->second.first);
+      if (served == reads_.end()) continue;
+      const LogIndex index = served->second.back();
+      answers[record].push_back(model.read(index, records[record].args));
+      if (!placed[record]) places.push_back({index, true, found->second.second, record});
+      placed[record] = true;
+    }
+  }
+
+  std::string expected;
+  for (size_t i = 0; i < records.size(); ++i) {
+    const OpRecord& record = records[i];
+    if (record.outcome == ClientOutcome::kFailed && placed[i])
+      return Finding{"outcome",
+                     fmt::format("{} was answered with '{}', which says that it did not happen, and was executed",
+                                 record.text(), record.reply.substr(0, record.reply.find('\r')))};
+    if (record.outcome != ClientOutcome::kOk) continue;
+    if (!placed[i])
+      return Finding{"durability", fmt::format("{} was acknowledged and is in no replica's log", record.text())};
+    bool fits = false;
+    std::string shown;
+    for (const std::string& answer : answers[i]) {
+      expected.clear();
+      protocol::downgrade(answer, expected);
+      fits |= expected == record.reply;
+      shown += " " + expected.substr(0, expected.find_last_not_of("\r\n") + 1);
+    }
+    if (!fits)
+      return Finding{"commit order",
+                     fmt::format("{} was answered {}, the replicas' order of commands gives{}", record.text(),
+                                 record.reply.substr(0, record.reply.find_last_not_of("\r\n") + 1), shown)};
+  }
+
+  std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+    if (a.index != b.index) return a.index < b.index;
+    if (a.read != b.read) return b.read;
+    return a.position < b.position;
+  });
+  // Reads at one index see the same state: any order of theirs will do, so the one of their calls is tried.
+  for (auto begin = places.begin(); begin != places.end();) {
+    auto end = begin;
+    while (end != places.end() && end->index == begin->index && end->read == begin->read) ++end;
+    if (begin->read)
+      std::stable_sort(begin, end, [&](const Place& a, const Place& b) {
+        return records[a.record].called < records[b.record].called;
+      });
+    begin = end;
+  }
+  check::CommitOrder order;
+  for (const Place& place : places) {
+    const OpRecord& record = records[place.record];
+    const bool returned = record.outcome == ClientOutcome::kOk;
+    if (auto wrong = order.add(place.record, record.called, returned ? std::optional(record.returned) : std::nullopt))
+      return Finding{"real-time order", fmt::format("{} at index {}: {}", record.text(), place.index.value, *wrong)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace mneme::sim

@@ -1,0 +1,68 @@
+// Watches all replicas of a kv run from outside, and judges the clients' answers by the replicas' order of commands.
+//
+// After every step: Raft's invariants for one replica and for all (core/raft/invariants.h). At every applied index: all
+// replicas have the same digest. At the end: the log that the replicas agreed on is replayed into KvModel; every
+// acknowledged write is in it, every answer is the one that the model gives at that place, and the order respects the
+// times of call and return. This is independent of the black-box checker, which knows only the history.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/raft/invariants.h"
+#include "core/replica/observer.h"
+#include "sim/scenarios/kv_history.h"
+#include "sim/scenarios/kv_model.h"
+
+namespace mneme::sim {
+
+struct Finding {
+  std::string property;
+  std::string summary;
+};
+
+class KvOracle final : public replica::Observer {
+ public:
+  // Called at the first violation, and only then; the run is to be stopped.
+  explicit KvOracle(std::function<void(Finding)> violated) : violated_(std::move(violated)) {}
+
+  void admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) override;
+  void started(NodeId node, const raft::Raft& raft, LogIndex applied, uint64_t digest) override;
+  void moved(NodeId node, const raft::Raft& raft) override;
+  void applied(NodeId node, const raft::Entry& entry, uint64_t digest) override;
+  void installed(NodeId node, LogIndex index, uint64_t digest) override;
+  void read_served(const kv::Origin& origin, LogIndex applied) override;
+  // The node's process is gone: what it showed last is no longer compared with.
+  void stopped(NodeId node) { last_seen_.erase(node.value); }
+
+  // At the end of the run.
+  std::optional<Finding> judge(const std::vector<OpRecord>& records);
+  LogIndex last_applied() const { return LogIndex(log_.size()); }
+
+ private:
+  struct OriginHash {
+    size_t operator()(const kv::Origin& o) const { return fold(fold(o.node.value, o.incarnation.value), o.request); }
+  };
+  struct Applied {  // the entry at an index, from whoever applied it first
+    bool known = false;
+    bool data = false;
+    std::shared_ptr<const std::string> payload;
+    uint64_t digest = 0;
+  };
+  void violate(std::string property, std::string summary);
+  void compare_digest(NodeId node, LogIndex index, uint64_t digest);
+  Applied& at(LogIndex index);
+
+  std::function<void(Finding)> violated_;
+  bool found_ = false;
+  raft::ClusterInvariants cluster_;
+  std::map<uint64_t, raft::View> last_seen_;
+  std::vector<Applied> log_;
+  std::unordered_map<kv::Origin, std::vector<LogIndex>, OriginHash> reads_;  // where a batch of reads was answered
+  std::map<std::pair<uint64_t, uint64_t>, std::pair<kv::Origin, size_t>> admitted_;  // (stream, nth)
+};
+
+}  // namespace mneme::sim

@@ -1,0 +1,215 @@
+#include "sim/scenarios/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace mneme::sim {
+
+namespace {
+
+constexpr WorldTime kMs = 1'000'000;
+
+struct Drawer {
+  const Fate& fate;
+  const Options& options;
+  Plan& plan;
+  const Removals& removals;
+
+  uint64_t between(uint64_t low, uint64_t high, uint64_t item, uint64_t what) const {
+    return fate.between(low, high, Choice::kPlan, item, what);
+  }
+  uint32_t node(uint64_t item, uint64_t what) const {
+    return static_cast<uint32_t>(between(1, static_cast<uint64_t>(options[Option::nodes]), item, what));
+  }
+
+  template <class F>
+  void add(FaultKind kind, Option count, F&& fill) const {
+    for (int64_t nth = 0; nth < options[count]; ++nth) {
+      Fault fault{.item = static_cast<uint64_t>(kind) * 1000 + static_cast<uint64_t>(nth), .kind = kind};
+      // The first second is quiet, so that there is something to lose.
+      const auto end = static_cast<uint64_t>(options[Option::duration]);
+      fault.at = static_cast<WorldTime>(between(std::min<uint64_t>(1000, end / 10), end, fault.item, 0)) * kMs +
+                 static_cast<WorldTime>(between(0, 999'999, fault.item, 10));
+      fault.a = node(fault.item, 1);
+      if (!fill(fault) || removals.faults.contains(fault.item)) continue;
+      plan.faults.push_back(fault);
+    }
+  }
+  // Milliseconds, short ones being likelier.
+  WorldTime lasting(uint64_t low, uint64_t high, uint64_t item) const {
+    uint64_t most = between(low, high, item, 2);
+    return static_cast<WorldTime>(between(low, most, item, 3)) * kMs;
+  }
+  bool other(Fault& fault) const {
+    fault.b = node(fault.item, 4);
+    return fault.a != fault.b;
+  }
+  // Moves the fault to a machine whose disk may be damaged.
+  bool damage(Fault& fault) const {
+    for (uint32_t step = 0; step < 64; ++step) {
+      const uint32_t machine = (fault.a + step - 1) % static_cast<uint32_t>(options[Option::nodes]) + 1;
+      if ((plan.damageable >> machine & 1) == 0) continue;
+      fault.a = machine;
+      return true;
+    }
+    return false;
+  }
+};
+
+void draw_faults(Drawer d) {
+  const Options& options = d.options;
+  d.add(FaultKind::kKill, Option::kills, [&](Fault& f) {
+    f.duration = d.lasting(1, 4000, f.item);
+    f.torn_too = d.fate.chance(250'000, Choice::kPlan, f.item, 5);
+    return true;
+  });
+  d.add(FaultKind::kPowerLoss, Option::power_losses,
+        [&](Fault& f) { return f.duration = d.lasting(1, 5000, f.item), true; });
+  d.add(FaultKind::kBlackout, Option::blackouts,
+        [&](Fault& f) { return f.duration = d.lasting(1, 3000, f.item), true; });
+  d.add(FaultKind::kPause, Option::pauses, [&](Fault& f) { return f.duration = d.lasting(10, 4000, f.item), true; });
+  d.add(FaultKind::kPartition, Option::partitions, [&](Fault& f) {
+    f.duration = d.lasting(100, 7000, f.item);
+    const uint64_t all = ((uint64_t{1} << options[Option::nodes]) - 1) << 1;
+    f.set = d.between(0, ~uint64_t{0}, f.item, 6) & all;
+    if (d.fate.chance(500'000, Choice::kPlan, f.item, 7)) f.set = uint64_t{1} << f.a;  // one alone, often
+    return f.set != 0 && f.set != all;
+  });
+  d.add(FaultKind::kBlock, Option::one_way_blocks,
+        [&](Fault& f) { return f.duration = d.lasting(50, 6000, f.item), d.other(f); });
+  d.add(FaultKind::kClog, Option::clogs,
+        [&](Fault& f) { return f.duration = d.lasting(10, 3000, f.item), d.other(f); });
+  d.add(FaultKind::kReset, Option::resets, [&](Fault& f) {
+    // Connections of clients are reset as well.
+    f.b = static_cast<uint32_t>(
+        d.between(1, static_cast<uint64_t>(options[Option::nodes] + options[Option::clients]), f.item, 4));
+    return f.a != f.b;
+  });
+  d.add(FaultKind::kFailSync, Option::failed_syncs, [](Fault&) { return true; });
+  d.add(FaultKind::kRot, Option::rots, [&](Fault& f) { return d.damage(f); });
+  d.add(FaultKind::kReadError, Option::read_errors, [&](Fault& f) { return d.damage(f); });
+  d.add(FaultKind::kFullDisk, Option::full_disks,
+        [&](Fault& f) { return f.duration = d.lasting(100, 6000, f.item), true; });
+  d.add(FaultKind::kSlowDisk, Option::slow_disks, [&](Fault& f) {
+    f.duration = d.lasting(100, 5000, f.item);
+    f.amount = static_cast<int64_t>(d.between(3, 40, f.item, 5));
+    return true;
+  });
+  d.add(FaultKind::kDrift, Option::clock_drifts, [&](Fault& f) {
+    f.duration = d.lasting(500, 10'000, f.item);
+    f.amount = static_cast<int64_t>(d.between(0, 100'000, f.item, 5)) - 50'000;
+    // Now and then the clock stands still, which is the slowest it can be.
+    if (d.fate.chance(150'000, Choice::kPlan, f.item, 6)) f.amount = -1'000'000;
+    return true;
+  });
+  d.add(FaultKind::kWallJump, Option::clock_jumps, [&](Fault& f) {
+    const int64_t seconds = static_cast<int64_t>(d.between(1, 100'000, f.item, 5));
+    f.amount = (d.fate.chance(500'000, Choice::kPlan, f.item, 6) ? seconds : -seconds) * 1000;
+    return true;
+  });
+  d.add(FaultKind::kClientVanishes, Option::vanishing_clients, [&](Fault& f) {
+    f.duration = d.lasting(1, 2000, f.item);
+    f.a = static_cast<uint32_t>(d.between(0, static_cast<uint64_t>(options[Option::clients]) - 1, f.item, 4));
+    return true;
+  });
+}
+
+PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t client, uint64_t nth,
+                         uint64_t mean_think_ns) {
+  auto between = [&](uint64_t low, uint64_t high, uint64_t what) {
+    return fate.between(low, high, Choice::kOperation, client, nth, what);
+  };
+  constexpr std::pair<Option, OpKind> kMix[] = {
+      {Option::mix_get, OpKind::kGet},      {Option::mix_set, OpKind::kSet},
+      {Option::mix_del, OpKind::kDel},      {Option::mix_cas, OpKind::kCas},
+      {Option::mix_incr, OpKind::kIncr},    {Option::mix_append, OpKind::kAppend},
+      {Option::mix_expire, OpKind::kSetPx}, {Option::mix_getset, OpKind::kGetSet},
+  };
+  uint64_t total = 0;
+  for (auto& [option, kind] : kMix) total += static_cast<uint64_t>(options[option]);
+  uint64_t at = between(0, total - 1, 0);
+  PlannedOp op{.nth = static_cast<uint32_t>(nth)};
+  for (auto& [option, kind] : kMix) {
+    const auto weight = static_cast<uint64_t>(options[option]);
+    if (at < weight) {
+      op.kind = kind;
+      break;
+    }
+    at -= weight;
+  }
+  if (op.kind == OpKind::kSetPx && between(0, 3, 1) == 0) op.kind = OpKind::kPexpire;
+  if (op.kind == OpKind::kGetSet && between(0, 1, 1) == 0) op.kind = OpKind::kSetNx;
+  op.key = static_cast<uint32_t>(between(0, static_cast<uint64_t>(options[Option::keys]) - 1, 2));
+  // Bursts and pauses: half of the operations follow at once.
+  op.think = between(0, 1, 3) == 0 ? static_cast<WorldTime>(between(0, 200'000, 4))
+                                   : static_cast<WorldTime>(between(0, 4 * mean_think_ns, 4));
+  op.amount = op.kind == OpKind::kIncr                                   ? static_cast<int64_t>(between(1, 9, 5))
+              : op.kind == OpKind::kSetPx || op.kind == OpKind::kPexpire ? static_cast<int64_t>(between(100, 5000, 5))
+                                                                         : 0;
+  op.padding = static_cast<uint32_t>(options[Option::value_bytes]) * (between(0, 99, 6) == 0 ? 100 : 1);
+  op.guess = between(0, 3, 7) == 0;
+  return op;
+}
+
+}  // namespace
+
+std::string Fault::text() const {
+  auto seconds = [](WorldTime t) { return fmt::format("{}.{:03} s", t / 1'000'000'000, t / kMs % 1000); };
+  const std::string when = fmt::format("{:>9}  ", seconds(at));
+  switch (kind) {
+    case FaultKind::kKill:
+      return when + fmt::format("kill n{}{} for {}", a, torn_too ? ", then power loss," : "", seconds(duration));
+    case FaultKind::kPowerLoss: return when + fmt::format("power loss n{} for {}", a, seconds(duration));
+    case FaultKind::kBlackout: return when + fmt::format("power loss everywhere for {}", seconds(duration));
+    case FaultKind::kPause: return when + fmt::format("pause n{} for {}", a, seconds(duration));
+    case FaultKind::kPartition: {
+      std::string members;
+      for (uint32_t n = 1; n < 64; ++n)
+        if (set >> n & 1) members += fmt::format("{}n{}", members.empty() ? "" : ",", n);
+      return when + fmt::format("partition {{{}}} | rest for {}", members, seconds(duration));
+    }
+    case FaultKind::kBlock: return when + fmt::format("block n{} -> n{} for {}", a, b, seconds(duration));
+    case FaultKind::kClog: return when + fmt::format("clog n{} -> n{} for {}", a, b, seconds(duration));
+    case FaultKind::kReset: return when + fmt::format("reset connections of machines {} and {}", a, b);
+    case FaultKind::kFailSync: return when + fmt::format("next sync of n{} fails", a);
+    case FaultKind::kRot: return when + fmt::format("bit rot on n{}", a);
+    case FaultKind::kReadError: return when + fmt::format("unreadable sector on n{}", a);
+    case FaultKind::kFullDisk: return when + fmt::format("disk of n{} full for {}", a, seconds(duration));
+    case FaultKind::kSlowDisk:
+      return when + fmt::format("disk of n{} {} times slower for {}", a, amount, seconds(duration));
+    case FaultKind::kDrift:
+      return when + fmt::format("clock of n{} drifts by {} ppm for {}", a, amount, seconds(duration));
+    case FaultKind::kWallJump: return when + fmt::format("wall clock of n{} jumps by {} s", a, amount / 1000);
+    case FaultKind::kClientVanishes: return when + fmt::format("client {} vanishes for {}", a, seconds(duration));
+  }
+  return when;
+}
+
+Plan make_plan(const Fate& fate, const Options& options, const Removals& removals) {
+  Plan plan;
+  const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
+  for (uint32_t i = 0; i < (nodes - 1) / 2; ++i)
+    plan.damageable |= uint64_t{1} << fate.between(1, nodes, Choice::kPlan, 1, i);
+  draw_faults(Drawer{fate, options, plan, removals});
+  std::stable_sort(plan.faults.begin(), plan.faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
+
+  const auto clients = static_cast<uint32_t>(options[Option::clients]);
+  const uint64_t each = (static_cast<uint64_t>(options[Option::operations]) + clients - 1) / clients;
+  const uint64_t mean_think = static_cast<uint64_t>(options[Option::duration] * kMs) / each;
+  for (uint32_t c = 0; c < clients; ++c) {
+    PlannedClient client;
+    const auto percent = static_cast<int64_t>(fate.between(0, 99, Choice::kClient, c, 0));
+    if (percent < options[Option::retrying])
+      client.style = ClientStyle::kRetrying;
+    else if (percent < options[Option::retrying] + options[Option::sessions])
+      client.style = ClientStyle::kSession;
+    for (uint32_t n = 0; n < each; ++n)
+      if (!removals.operations.contains({c, n}))
+        client.operations.push_back(draw_operation(fate, options, c, n, mean_think * 3 / 4));
+    plan.clients.push_back(std::move(client));
+  }
+  return plan;
+}
+
+}  // namespace mneme::sim

@@ -1,0 +1,87 @@
+// What a run has in store: client operations and timed faults, drawn before it begins.
+//
+// Every item is drawn by its own number, so that leaving one out (Removals) changes no other; that is what shrinking
+// rests on.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sim/event.h"
+#include "sim/fate.h"
+#include "sim/scenarios/options.h"
+
+namespace mneme::sim {
+
+enum class FaultKind : uint8_t {
+  kKill = 1,
+  kPowerLoss,
+  kBlackout,
+  kPause,
+  kPartition,
+  kBlock,
+  kClog,
+  kReset,
+  kFailSync,
+  kRot,
+  kReadError,
+  kFullDisk,
+  kSlowDisk,
+  kDrift,
+  kWallJump,
+  kClientVanishes,
+};
+
+struct Fault {
+  uint64_t item = 0;  // its number in the plan, 1000 times the kind plus the nth of its kind
+  FaultKind kind;
+  WorldTime at = 0;
+  WorldTime duration = 0;  // until it ends, or until the machine is started again
+  uint32_t a = 0;          // machine; kClientVanishes: client, from 0
+  uint32_t b = 0;          // the other machine
+  uint64_t set = 0;        // kPartition: bit n: machine n is on the one side
+  int64_t amount = 0;      // kDrift: ppm; kWallJump: ms; kSlowDisk: factor
+  bool torn_too = false;   // kKill: power is lost while the machine is down
+
+  std::string text() const;
+};
+
+enum class OpKind : uint8_t { kGet, kSet, kDel, kCas, kIncr, kAppend, kSetPx, kPexpire, kGetSet, kSetNx };
+
+struct PlannedOp {
+  uint32_t nth = 0;  // of its client's; names it whatever is left out before it
+  OpKind kind = OpKind::kGet;
+  uint32_t key = 0;
+  WorldTime think = 0;   // before it is sent
+  int64_t amount = 0;    // INCRBY: summand; expiry: ms
+  uint32_t padding = 0;  // bytes that make the value larger
+  bool guess = false;    // CAS: expect something that was hardly ever there
+};
+
+enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession };
+
+struct PlannedClient {
+  ClientStyle style = ClientStyle::kPlain;
+  std::vector<PlannedOp> operations;
+};
+
+// Items left out of a plan.
+struct Removals {
+  std::set<uint64_t> faults;                           // by item
+  std::set<std::pair<uint32_t, uint32_t>> operations;  // (client, nth from 0)
+  bool empty() const { return faults.empty() && operations.empty(); }
+};
+
+struct Plan {
+  std::vector<Fault> faults;  // by time
+  std::vector<PlannedClient> clients;
+  uint64_t damageable = 0;  // bit n: machine n's disk may be damaged; never a majority
+};
+
+// Machines: 1 to nodes are store nodes.
+Plan make_plan(const Fate& fate, const Options& options, const Removals& removals);
+
+}  // namespace mneme::sim
