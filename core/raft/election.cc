@@ -98,9 +98,9 @@ void start_pre_vote(Core& c) {
 
 bool follow(Core& c, NodeId from) {
   if (c.role == Role::kLeader) return false;
-  if (c.leader && c.leader != from) return false;
+  if (c.term_leader && c.term_leader != from) return false;
   if (c.role != Role::kFollower) become_follower(c, from);
-  c.leader = from;
+  c.leader = c.term_leader = from;
   c.leader_heard = c.now;
   c.election_at = c.now + c.patience;
   return true;

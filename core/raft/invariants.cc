@@ -89,9 +89,9 @@ std::optional<std::string> check_transition(const View& before, const View& afte
   if (after.first < before.first)
     return bad("the log's beginning moved back from {} to {}", before.first.value, after.first.value);
   if (after.suspect && !before.suspect) return bad("became suspect without a restart");
+  if (after.term > before.term) return std::nullopt;
   if (after.role == Role::kLeader && before.role != Role::kLeader && before.role != Role::kCandidate)
     return bad("became leader without having been a candidate");
-  if (after.term > before.term) return std::nullopt;
   if (before.vote && after.vote != before.vote)
     return bad("vote changed from {} to {}", before.vote.value, after.vote.value);
   if (before.leader && after.leader && after.leader != before.leader)

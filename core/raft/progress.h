@@ -38,7 +38,9 @@ struct Progress {
     inflight_first_ = inflight_count_ = 0;
   }
   void replicate() {
+    LogIndex told = commit_told;
     probe_from(match.next());
+    commit_told = told;
     flow = Flow::kReplicate;
   }
   void send_snapshot(LogPosition position, Instant now) {
@@ -46,6 +48,7 @@ struct Progress {
     flow = Flow::kSnapshot;
     snapshot = position;
     snapshot_sent = now;
+    commit_told = position.index;
   }
 
   // The last indices of appends that are out, oldest first.

@@ -127,6 +127,7 @@ void enter_term(Core& c, Term term) {
   CHECK(term > c.hard.term);
   c.hard = {term, NodeId()};
   c.leader = {};
+  c.term_leader = {};
   c.verified = {};
   c.restore = {};
   c.attempt = 0;

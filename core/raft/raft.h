@@ -7,7 +7,8 @@
 //   2. if has_ready(), take ready():
 //        - send `messages` at once, in parallel with the disk;
 //        - hand `hard_state`, `entries` and `clear_suspect` to the log, in the order of the Readys' numbers;
-//        - apply `committed`, in order, then call applied();
+//        - if `snapshot` is set, replace the state by that checkpoint's; it counts as applied;
+//        - apply `committed`, in order, then call applied(); these entries are durable here;
 //        - serve `reads` whose index is applied;
 //   3. when everything of Ready n and all before it is durable, call persisted(n), and send n's
 //      `messages_after_persist` (votes granted, appends accepted). They must never leave before.
@@ -19,9 +20,14 @@
 // part that may have been acknowledged starts suspect: nobody may be elected on the strength of its vote, because the
 // log it compares with is shorter than the one it once acknowledged. Its grants (and its own candidacy) count only when
 // *all* voters grant: then the winner's log is at least as recent as every surviving one, which cannot deadlock a
-// cluster that lost power everywhere. It stops being suspect when a leader, in answer to a kRestore sent in this life,
-// has said how far its log reaches, and this replica has made its own durable log equal to that leader's up to there:
-// everything that this replica ever acknowledged and that was committed is in there.
+// cluster that lost power everywhere. Its acknowledgements and its answers to read rounds are marked and counted by the
+// same rule, because it may also have forgotten a term, in which it agreed with another leader. It stops being suspect
+// when a leader, in answer to a kRestore sent in this life, has said how far its log reaches, and this replica has made
+// its own durable log equal to that leader's up to there: everything that this replica ever acknowledged and that was
+// committed is in there. The leader answers after a read round has shown that it still leads. What cannot be restored
+// is a vote: the owner must see to it that a HardState is never in the part that may be lost (for instance by waiting,
+// for a Ready that has one, until a later record is durable too).
+
 #pragma once
 
 #include <memory>
@@ -43,6 +49,7 @@ struct Config {
   std::vector<NodeId> voters;         // sorted, without duplicates, includes id
   Duration election_timeout{1000ms};  // the actual one is drawn from [1, 2) times this, anew for every term
   Duration heartbeat_interval{200ms};
+  // Of these, 0 is the value of limits.h.
   size_t max_append_bytes = 0;       // entries in one kAppend, unless the first alone is larger
   size_t max_inflight_appends = 0;   // kAppends out to one follower in pipelining
   size_t max_uncommitted_bytes = 0;  // payload accepted by propose() and not yet committed

@@ -50,7 +50,10 @@ void ask_restore(Core& c) {
     uint64_t cause = fold(c.hard.term.value, static_cast<uint64_t>(c.now.ns));
     c.restore.nonce = c.chance.draw(Site::kRestoreNonce, c.config.id.value, cause);
     c.restore.asked = true;
+  } else if (c.now - c.restore.asked_at < c.config.heartbeat_interval / 2) {
+    return;  // heartbeats of read rounds come fast, the answer's own among them
   }
+  c.restore.asked_at = c.now;
   Message m = message_to(c, c.leader, MessageType::kRestore);
   m.log = c.log.last_position();
   m.round = c.restore.nonce;

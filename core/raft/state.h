@@ -41,6 +41,7 @@ struct PendingRestore {
 // A suspect's way back; forgotten with the term.
 struct Restore {
   bool asked = false;
+  Instant asked_at;
   uint64_t nonce = 0;
   std::optional<LogIndex> target;  // as answered by the leader
 };
@@ -73,6 +74,7 @@ struct Core {
 
   Role role = Role::kFollower;
   NodeId leader;
+  NodeId term_leader;  // who was believed to lead this term; stays when `leader` is given up
   Instant leader_heard;
   // Equal to the log of this term's leader up to here; not lowered within a term.
   LogIndex verified;
@@ -185,7 +187,7 @@ void on_snapshot(Core& c, const Message& m);
 void on_restore(Core& c, const Message& m);
 void on_restore_reply(Core& c, const Message& m);
 void answer_restores(Core& c, uint64_t confirmed_round);
-// A suspect that heard from its leader asks it, once per call at most.
+// A suspect that heard from its leader asks it, unless it asked a moment ago.
 void ask_restore(Core& c);
 void finish_restore_if_equal(Core& c);
 

@@ -50,7 +50,7 @@ enum class MessageType : uint8_t {
   kVoteReply,
   kAppend,       // entries follow `log`; an empty one probes
   kAppendReply,  // accepted: `log.index` is the last index known to match, durable there
-  kHeartbeat,    // carries commit (bounded by the receiver's match) and the read round
+  kHeartbeat,    // carries commit (bounded by the receiver's match) and the read round; 0: not answered
   kHeartbeatReply,
   kSnapshot,  // `log` is the snapshot's position; its files travel apart, before this message is stepped
   kRestore,   // a suspect replica (see raft.h) asks the leader how far its log reaches
@@ -60,7 +60,7 @@ enum class MessageType : uint8_t {
 struct Message {
   MessageType type = MessageType::kHeartbeat;
   bool reject = false;   // replies
-  bool suspect = false;  // vote replies: granted by a suspect replica, counts only towards a unanimous election
+  bool suspect = false;  // replies: said by a suspect replica (raft.h), counts only when all voters say the same
   NodeId from;
   NodeId to;
   Term term;         // the sender's; pre-votes: the term it would campaign in

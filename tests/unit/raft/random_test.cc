@@ -51,10 +51,10 @@ void run_seeds(WorldOptions options, uint64_t seeds) {
 
 }  // namespace
 
-TEST_CASE("three replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 3}, 200); }
+TEST_CASE("three replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 3}, 600); }
 
-TEST_CASE("five replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 5}, 100); }
+TEST_CASE("five replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 5}, 300); }
 
 TEST_CASE("replicas that are never damaged are safe and recover under random faults", "[raft]") {
-  run_seeds({.replicas = 3, .damage = false}, 100);
+  run_seeds({.replicas = 3, .damage = false}, 300);
 }

@@ -92,6 +92,7 @@ class RandomWorld {
   void stored(size_t i);
   void send(Message m);
   void client();
+  size_t victim();
   void fault();
   void compact(size_t i);
   void heal();
@@ -110,6 +111,8 @@ class RandomWorld {
   uint64_t next_value_ = 0;
   uint64_t loss_ = 0, duplication_ = 0, slow_ = 0, crash_ = 0;  // per mille
   Duration slow_disk_{};
+  bool storm_ = false;  // faults follow each other fast
+  uint64_t hunt_ = 0;   // per mille of faults that go for the leader
   std::vector<TestReplica> replicas_;
   std::vector<Life> lives_;
   std::set<std::pair<size_t, size_t>> cut_;

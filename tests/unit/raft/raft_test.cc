@@ -1,0 +1,302 @@
+#include "core/raft/raft.h"
+
+#include <fmt/format.h>
+
+#include "core/base/hash.h"
+#include "core/base/limits.h"
+#include "tests/test.h"
+#include "tests/unit/raft/random_world.h"
+
+using namespace mneme;
+using namespace mneme::raft;
+
+namespace {
+
+// One Raft of a group of three, whose peers are the test.
+struct Fixture {
+  TestChance chance{7};
+  TestProbes probes;
+  TestReplica replica;
+  std::vector<Message> sent;
+
+  explicit Fixture(size_t voters = 3, TestDisk disk = {}) {
+    for (size_t n = 1; n <= voters; ++n) replica.config.voters.push_back(NodeId(n));
+    replica.config.id = NodeId(1);
+    replica.disk = std::move(disk);
+    replica.now = Instant{1'000'000'000};
+    replica.start(chance, probes);
+    settle();
+  }
+  Raft& raft() { return *replica.raft; }
+  // Takes and stores everything at once.
+  std::vector<Ready> settle() {
+    std::vector<Ready> readys;
+    while (raft().has_ready()) {
+      Ready ready = raft().ready();
+      REQUIRE(replica.disk.store(ready));
+      raft().persisted(ready.number);
+      for (auto* messages : {&ready.messages, &ready.messages_after_persist})
+        for (Message& m : *messages) sent.push_back(m);
+      if (!ready.committed.empty()) raft().applied(ready.committed.back().index);
+      readys.push_back(std::move(ready));
+    }
+    auto violation = check_state(raft());
+    INFO(violation.value_or(""));
+    REQUIRE_FALSE(violation);
+    return readys;
+  }
+  Message from(uint64_t node, MessageType type, uint64_t term) {
+    Message m;
+    m.type = type;
+    m.from = NodeId(node);
+    m.to = NodeId(1);
+    m.term = Term(term);
+    return m;
+  }
+  void step(Message m) {
+    raft().step(std::move(m), replica.now);
+    settle();
+  }
+  void lead() {
+    raft().campaign(replica.now);
+    settle();
+    step(from(2, MessageType::kPreVoteReply, raft().term().value + 1));
+    step(from(2, MessageType::kVoteReply, raft().term().value));
+    REQUIRE(raft().role() == Role::kLeader);
+    sent.clear();
+  }
+};
+
+Entry entry(uint64_t index, uint64_t term) {
+  return {Term(term), LogIndex(index), EntryKind::kData, std::make_shared<const std::string>(fmt::format("{}", index))};
+}
+
+}  // namespace
+
+TEST_CASE("a leader refuses proposals while too much is uncommitted, and none when nothing is", "[raft]") {
+  Fixture f;
+  f.replica.config.max_uncommitted_bytes = 100;
+  f.replica.start(f.chance, f.probes);
+  f.lead();
+  auto payload = [](size_t size) { return std::make_shared<const std::string>(size, 'x'); };
+  CHECK(f.raft().propose(payload(1000), f.replica.now));
+  auto refused = f.raft().propose(payload(1), f.replica.now);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == ErrorCode::kUnavailable);
+  CHECK(f.raft().last_index() == LogIndex(2));
+  f.settle();
+  Message ack = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  ack.log = {LogIndex(2), f.raft().term()};
+  f.step(ack);
+  CHECK(f.raft().commit() == LogIndex(2));
+  CHECK(f.raft().propose(payload(60), f.replica.now));
+  CHECK(f.raft().propose(payload(40), f.replica.now));
+  CHECK_FALSE(f.raft().propose(payload(1), f.replica.now));
+}
+
+TEST_CASE("proposals between two Readys share a message, which the byte bound cuts", "[raft]") {
+  Fixture f(2);
+  f.replica.config.max_append_bytes = 100;
+  f.replica.start(f.chance, f.probes);
+  f.lead();
+  Message ack = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  ack.log = {LogIndex(1), f.raft().term()};
+  f.step(ack);
+  f.sent.clear();
+  for (int n = 0; n < 6; ++n) REQUIRE(f.raft().propose(std::make_shared<const std::string>(10, 'x'), f.replica.now));
+  f.settle();
+  // 32 bytes each: three fit.
+  size_t entries = 0;
+  for (const Message& m : f.sent) {
+    CHECK(m.type == MessageType::kAppend);
+    CHECK(m.entries.size() <= 3);
+    entries += m.entries.size();
+  }
+  CHECK(entries == 6);
+  CHECK(f.sent.size() < 6);
+}
+
+TEST_CASE("a follower has no more appends on the way than its window", "[raft]") {
+  Fixture f(2);
+  f.replica.config.max_append_bytes = 1;
+  f.replica.config.max_inflight_appends = 3;
+  f.replica.start(f.chance, f.probes);
+  f.lead();
+  Message ack = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  ack.log = {LogIndex(1), f.raft().term()};
+  f.step(ack);
+  f.sent.clear();
+  for (int n = 0; n < 10; ++n) REQUIRE(f.raft().propose(std::make_shared<const std::string>("x"), f.replica.now));
+  f.settle();
+  CHECK(f.sent.size() == 3);
+  ack.log.index = LogIndex(3);
+  f.step(ack);
+  CHECK(f.sent.size() == 5);
+}
+
+TEST_CASE("reads asked between two Readys share a round, and all of them fail with the leader", "[raft]") {
+  Fixture f;
+  f.lead();
+  Message ack = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  ack.log = {LogIndex(1), f.raft().term()};
+  f.step(ack);
+  f.sent.clear();
+  REQUIRE(f.raft().read_index(1, f.replica.now));
+  REQUIRE(f.raft().read_index(2, f.replica.now));
+  f.settle();
+  REQUIRE(f.sent.size() == 2);
+  CHECK(f.sent[0].round == f.sent[1].round);
+  REQUIRE(f.raft().read_index(3, f.replica.now));
+  f.raft().step(f.from(3, MessageType::kHeartbeat, f.raft().term().value + 1), f.replica.now);
+  CHECK(f.settle().front().failed_reads == std::vector<uint64_t>{1, 2, 3});
+}
+
+TEST_CASE("a reply from a round that was never begun confirms nothing", "[raft]") {
+  Fixture f;
+  f.lead();
+  Message ack = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  ack.log = {LogIndex(1), f.raft().term()};
+  f.step(ack);
+  REQUIRE(f.raft().read_index(1, f.replica.now));
+  f.settle();
+  Message reply = f.from(2, MessageType::kHeartbeatReply, f.raft().term().value);
+  reply.round = 1000;
+  f.raft().step(reply, f.replica.now);
+  for (const Ready& ready : f.settle()) CHECK(ready.reads.empty());
+  reply.round = 2;
+  f.raft().step(reply, f.replica.now);
+  CHECK(f.settle().front().reads.size() == 1);
+}
+
+TEST_CASE("an append that contradicts what is committed is dropped", "[raft]") {
+  Fixture f;
+  Message m = f.from(2, MessageType::kAppend, 1);
+  m.entries = {entry(1, 1), entry(2, 1), entry(3, 1)};
+  m.commit = LogIndex(2);
+  f.step(m);
+  REQUIRE(f.raft().commit() == LogIndex(2));
+  Message other = f.from(3, MessageType::kAppend, 2);
+  other.entries = {entry(1, 2), entry(2, 2), entry(3, 2)};
+  f.step(other);
+  CHECK(f.raft().term_at(LogIndex(2)) == Term(1));
+  CHECK(f.raft().last_index() == LogIndex(3));
+  CHECK(f.raft().term_at(LogIndex(3)) == Term(1));
+}
+
+TEST_CASE("a commit index beyond what the message verified is not taken over", "[raft]") {
+  Fixture f;
+  Message m = f.from(2, MessageType::kAppend, 1);
+  m.entries = {entry(1, 1), entry(2, 1)};
+  f.step(m);
+  Message probe = f.from(2, MessageType::kAppend, 1);
+  probe.log = {LogIndex(1), Term(1)};
+  probe.commit = LogIndex(2);
+  f.step(probe);
+  CHECK(f.raft().commit() == LogIndex(1));
+  Message heartbeat = f.from(2, MessageType::kHeartbeat, 1);
+  heartbeat.commit = LogIndex(77);
+  f.step(heartbeat);
+  CHECK(f.raft().commit() == LogIndex(1));
+}
+
+TEST_CASE("messages from strangers, to others, or with impossible numbers change nothing", "[raft]") {
+  Fixture f;
+  Message vote = f.from(2, MessageType::kVote, 5);
+  auto unchanged = [&](Message m) {
+    f.raft().step(std::move(m), f.replica.now);
+    return !f.raft().has_ready() && f.raft().term() == Term(0);
+  };
+  Message m = vote;
+  m.from = NodeId(9);
+  CHECK(unchanged(m));
+  m = vote;
+  m.from = NodeId(1);
+  CHECK(unchanged(m));
+  m = vote;
+  m.to = NodeId(2);
+  CHECK(unchanged(m));
+  m = vote;
+  m.term = Term(~0ull);
+  CHECK(unchanged(m));
+  m = vote;
+  m.type = static_cast<MessageType>(200);
+  CHECK(unchanged(m));
+  m = vote;
+  m.log = {LogIndex(1), Term(6)};
+  CHECK(unchanged(m));
+  CHECK_FALSE(unchanged(vote));
+}
+
+TEST_CASE("a damaged tail that took the term with it does not lead to terms below the log's", "[raft]") {
+  TestDisk disk;
+  disk.entries = {entry(1, 4)};
+  disk.hard = {Term(2), NodeId(3)};
+  disk.suspect = true;
+  Fixture f(3, disk);
+  CHECK(f.raft().term() == Term(4));
+  CHECK(f.raft().vote() == NodeId());
+  CHECK(f.replica.disk.hard.term == Term(4));
+}
+
+TEST_CASE("a snapshot that gets lost without a word is sent again after a while, to a follower that answers",
+          "[raft]") {
+  TestDisk disk;
+  disk.base = {LogIndex(10), Term(1)};
+  disk.hard = {Term(1), NodeId()};
+  Fixture f(3, disk);
+  f.lead();
+  Message reject = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  reject.reject = true;
+  reject.log = {LogIndex(10), Term(1)};
+  f.step(reject);
+  auto snapshots = [&] {
+    return std::count_if(f.sent.begin(), f.sent.end(), [](auto& m) { return m.type == MessageType::kSnapshot; });
+  };
+  CHECK(snapshots() == 1);
+  for (int n = 0; n < 40; ++n) {
+    f.replica.now = f.replica.now + 200ms;
+    f.raft().tick(f.replica.now);
+    f.settle();
+    Message reply = f.from(2, MessageType::kHeartbeatReply, f.raft().term().value);
+    reply.round = 1;
+    f.step(reply);
+    if (n < 20) CHECK(snapshots() == 1);
+  }
+  CHECK(snapshots() == 2);
+}
+
+TEST_CASE("no message of any content makes a replica fail or contradict itself", "[raft]") {
+  uint64_t state = 11;
+  auto random = [&](uint64_t below) { return mix(state += 0x9e3779b97f4a7c15u) % below; };
+  for (int world = 0; world < 300; ++world) {
+    Fixture f(1 + random(5));
+    f.replica.view = view_of(f.raft());
+    for (int n = 0; n < 200; ++n) {
+      Message m = f.from(1 + random(6), static_cast<MessageType>(random(13)), random(6));
+      auto position = [&] {
+        return LogPosition{LogIndex(random(40) == 0 ? ~0ull >> random(4) : random(8)), Term(random(5))};
+      };
+      m.log = position();
+      m.hint = position();
+      m.commit = position().index;
+      m.reject = random(2) == 0;
+      m.suspect = random(4) == 0;
+      m.round = random(4);
+      uint64_t index = m.log.index.value;
+      for (uint64_t k = random(4); k > 0; --k) m.entries.push_back(entry(++index + (random(20) == 0), 1 + random(5)));
+      if (m.type != MessageType::kAppend && random(8) != 0) m.entries.clear();
+      f.replica.now = f.replica.now + std::chrono::milliseconds(random(400));
+      if (random(10) == 0) f.raft().tick(f.replica.now);
+      if (random(20) == 0) f.raft().campaign(f.replica.now);
+      if (random(10) == 0) (void)f.raft().propose(std::make_shared<const std::string>("p"), f.replica.now);
+      if (random(10) == 0) (void)f.raft().read_index(n, f.replica.now);
+      if (random(30) == 0) f.raft().unreachable(NodeId(random(6)));
+      if (random(30) == 0) f.raft().compact(f.raft().applied());
+      f.raft().step(std::move(m), f.replica.now);
+      f.settle();
+      auto violation = f.replica.check();
+      INFO("world " << world << " message " << n << ": " << violation.value_or(""));
+      REQUIRE_FALSE(violation);
+    }
+  }
+}
