@@ -12,7 +12,7 @@ namespace mneme::protocol {
 namespace {
 
 constexpr size_t kMinArgumentBytes = 6;    // "$0\r\n\r\n"
-constexpr size_t kKeptArgs = 1024;         // a parser keeps room for this many arguments between commands,
+constexpr size_t kKeptArgs = 256;          // a parser keeps room for this many arguments between commands,
 constexpr size_t kKeptInlineBytes = 1024;  // and for this many bytes of an inline line
 
 constexpr std::string_view kBadCount = "ERR Protocol error: invalid multibulk length";

@@ -34,9 +34,9 @@ namespace mneme::protocol {
 
 // Incremental and zero-copy. The connection owns one contiguous read buffer and calls next() with all bytes that were
 // received and not yet consumed; after each call it drops `consumed` bytes from the front, whatever the progress. While
-// a command is incomplete its bytes stay in the buffer, which may move between calls; bytes seen are not scanned again,
-// so that the cost of a command is linear in its length however it is fragmented. How a stream is fragmented never
-// changes what comes out.
+// a command is incomplete its bytes stay in the buffer, which may move between calls (a move costs a pass over its
+// arguments); bytes seen are not scanned again, so that the cost of a command is linear in its length however it is
+// fragmented. How a stream is fragmented never changes what comes out.
 class RequestParser {
  public:
   struct Step {

@@ -72,10 +72,10 @@ class Parser {
       std::string_view digits = reader_.atom();
       auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value.num);
       if (error != std::errc() || end != digits.data() + digits.size()) {
-        return expect(fmt::format("{} is no Num: a whole number from -2147483648 to 2147483647", shown(digits)));
+        return expect(fmt::format("{} is no Num: a whole number from -2147483648 to 2147483647", shown()));
       }
     } else {
-      return expect(fmt::format("{} is no type: String and Num are", shown(*type)));
+      return expect(fmt::format("{} is no type: String and Num are", shown()));
     }
     return close("a String or Num has one part");
   }
@@ -97,10 +97,11 @@ class Parser {
     return false;
   }
 
-  static std::string shown(std::string_view atom) {
+  // The last atom, for a sentence about it.
+  std::string shown() const {
     std::string quoted;
-    put_sexp_atom(quoted, atom.substr(0, 64));
-    return atom.size() <= 64 ? quoted : quoted + "...";
+    put_sexp_atom(quoted, reader_.atom().substr(0, 64));
+    return reader_.atom().size() <= 64 ? quoted : quoted + "...";
   }
 
  private:
@@ -134,7 +135,7 @@ bool read_command(Parser& in, SexpCommand& command) {
     command.kind = SexpCommand::Kind::kDelete;
     return in.value(command.key) && in.close("Delete has a key");
   }
-  return in.expect(fmt::format("{} is no command: Set, Get and Delete are", Parser::shown(*name)));
+  return in.expect(fmt::format("{} is no command: Set, Get and Delete are", in.shown()));
 }
 
 bool read_reply(Parser& in, SexpReply& reply) {
@@ -159,7 +160,7 @@ bool read_reply(Parser& in, SexpReply& reply) {
     reply.kind = *name == "Error" ? Kind::kError : Kind::kUnknown;
     return in.text(reply.text) && in.close("Error and Unknown have a sentence");
   }
-  return in.expect(fmt::format("{} is no reply", Parser::shown(*name)));
+  return in.expect(fmt::format("{} is no reply", in.shown()));
 }
 
 void put_value(std::string& out, const SexpValue& value) {

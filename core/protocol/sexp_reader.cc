@@ -235,7 +235,7 @@ SexpReader::Token SexpReader::next() {
           return failed(at_, fmt::format("lists nested deeper than {}", limits::kMaxSexpDepth));
         }
         ++at_;
-        left_out_[++depth_] = 0;
+        ++depth_;  // where left_out_ is 0: no list closes before it is
         if (leaving_out_ == 0) return Token::kOpen;
         break;
       case ')':

@@ -206,7 +206,7 @@ TEST_CASE("bodies that are no list of commands are refused with the place", "[pr
   CHECK(error_of("(Get)") == "S-expression, byte 1: a list of commands was expected");
   CHECK(error_of("(())") == "S-expression, byte 2: a name was expected");
   CHECK(error_of("((Frob (Num 1)))") == "S-expression, byte 2: Frob is no command: Set, Get and Delete are");
-  CHECK(error_of("((\"a b\"))") == "S-expression, byte 2: \"A b\" is no command: Set, Get and Delete are");
+  CHECK(error_of("((\"a b\"))") == "S-expression, byte 2: \"a b\" is no command: Set, Get and Delete are");
   CHECK(error_of("((Get))") == "S-expression, byte 5: (String ...) or (Num ...) was expected");
   CHECK(error_of("((Get city))") == "S-expression, byte 6: (String ...) or (Num ...) was expected");
   CHECK(error_of("((Get (Float 1)))") == "S-expression, byte 7: Float is no type: String and Num are");
