@@ -144,6 +144,7 @@ TEST_CASE("atoms are read as sexplib reads them", "[protocol]") {
   CHECK(tokens(R"("\065\x42\255\000")") == Tokens{"AB\xff\0"s});
   CHECK(tokens(R"("\q\A")") == Tokens{R"(\q\A)"});
   CHECK(tokens("\"one \\\n  \t two\\\r\n three\"") == Tokens{"one twothree"});
+  CHECK(tokens("\"one\\\n  \\ntwo\"") == Tokens{"one\ntwo"});  // how sexplib prints lines for people
   CHECK(tokens("\"raw\nline\"") == Tokens{"raw\nline"});
   CHECK(tokens("back\\n \xc3\xb8") == Tokens{"back\\n", "\xc3\xb8"});
   CHECK(tokens("(\r\n\t\fa)") == Tokens{"(", "a", ")"});
