@@ -152,10 +152,10 @@ Result<void> inspect(env::Disk& disk, const std::string& path, const Line& line)
   for (auto frame = next_frame(image, offset, limit); frame; frame = next_frame(image, frame->end(), limit)) {
     const bool intact = frame->check == FrameCheck::kIntact;
     frame_row(line, *frame,
-              intact                                  ? "behind the stop: a frame that checks"
-              : frame->check == FrameCheck::kTorn     ? "behind the stop: a torn frame"
-              : frame->state_copy_good                ? "behind the stop: a damaged frame, its state records are known"
-                                                      : "behind the stop: a damaged frame");
+              intact                              ? "behind the stop: a frame that checks"
+              : frame->check == FrameCheck::kTorn ? "behind the stop: a torn frame"
+              : frame->state_copy_good            ? "behind the stop: a damaged frame, its state records are known"
+                                                  : "behind the stop: a damaged frame");
     if (!intact && frame->state_copy_good && frame->header.state_bytes != 0)
       records_of(line, state_of(image, *frame));
     else if (auto records = payload_of(bytes_of(image, *frame), frame->header, scratch); intact && records)

@@ -53,10 +53,13 @@ bool was_begun(const Image& image, const SegmentHeader& header, bool trust_tail)
   switch (judge(image, kSegmentHeaderBytes, limit, header.first_sequence, header.previous_hash, nullptr).verdict) {
     case Verdict::kClean:
     case Verdict::kTorn: return false;
-    case Verdict::kDamagedTail: return trust_tail;
+    case Verdict::kDamagedTail: break;
     case Verdict::kDamagedMiddle: return true;
   }
-  return true;
+  // A repair's summary has two sectors at least. With one it was torn, and what its header calls void is all there is.
+  const bool known = next_frame(image, kSegmentHeaderBytes, limit).has_value();
+  if (header.void_segment && !known && written_sectors(image, kSegmentHeaderBytes, limit) < 2) return false;
+  return trust_tail;
 }
 
 Result<void> Replay::add(const Image& image, const SegmentHeader& header, uint64_t limit, const SegmentHeader* next) {

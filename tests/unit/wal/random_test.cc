@@ -73,7 +73,9 @@ class Program {
         } catch (const fiber::Cancelled&) {
         }
         world_.disk.restart();
-        if (rots_ && random_.chance(60)) rot();
+        // A sole voter gets only what its policy can tell from a torn last frame.
+        for (uint64_t n = world_.options.has_peers ? 1 + random_.below(3) : 1; rots_ && n > 0; --n)
+          if (random_.chance(50)) rot();
       }
     });
     return violation_;
@@ -95,11 +97,14 @@ class Program {
     while (used > 0 && bytes[used - 1] == 0) --used;
     if (used == 0) return;
     const uint64_t at = random_.below(used);
-    if (random_.chance(30))
-      world_.disk.make_unreadable(path, at);
-    else
-      world_.disk.flip(path, at, static_cast<unsigned>(random_.below(8)));
+    const uint64_t sectors = world_.options.has_peers && random_.chance(20) ? 1 + random_.below(8) : 1;
+    for (uint64_t next = at; next < used && next < at + sectors * 512; next += 512)
+      if (random_.chance(30))
+        world_.disk.make_unreadable(path, next);
+      else
+        world_.disk.flip(path, next, static_cast<unsigned>(random_.below(8)));
     rotted_ = true;
+    ++rots_since_open_;
   }
 
   void live() {
@@ -118,6 +123,7 @@ class Program {
     for (GroupState& g : (*log)->take_recovered())
       recovered.groups[g.group.value] = {g.hard_state, g.checkpoint, g.checkpoint_id, g.suspect, std::move(g.entries)};
     adopt(recovered);
+    rots_since_open_ = 0;
     for (uint64_t i = random_.below(40); i > 0 && violation_.empty(); --i)
       if (!step(**log)) return;
   }
@@ -126,10 +132,14 @@ class Program {
   void adopt(Model& recovered) {
     for (size_t k = acknowledged_; k < states_.size(); ++k)
       if (states_[k] == recovered) return resume_at(k);
-    if (rotted_ && !world_.options.has_peers) {  // the last batch there counts as torn
-      size_t first = 0;
-      for (size_t begin : batch_begins_)
-        if (begin < acknowledged_) first = begin;
+    if (rotted_ && !world_.options.has_peers) {
+      // The last batch counts as torn; and another for each time that damage met a recovery that did not finish.
+      size_t first = acknowledged_;
+      for (size_t i = batch_begins_.size(); i-- > 0 && rots_since_open_ > 0;)
+        if (batch_begins_[i] < first) {
+          first = batch_begins_[i];
+          --rots_since_open_;
+        }
       for (size_t k = first; k < acknowledged_; ++k)
         if (states_[k] == recovered) return resume_at(k);
     } else if (rotted_) {
@@ -262,6 +272,7 @@ class Program {
   uint64_t first_group_ = 1;
   bool rots_ = false;
   bool rotted_ = false;
+  uint64_t rots_since_open_ = 0;
   bool failing_ = false;
   bool refused_ = false;
   bool repaired_ = false;

@@ -1,0 +1,126 @@
+// Format version 1 stays readable, and stays what is written: tests/golden/wal has a segment, and what it says.
+//
+// MNEME_UPDATE_GOLDEN=1 writes both anew; a difference is a change of the format and needs a new version.
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include "core/wal/inspect.h"
+#include "tests/test.h"
+#include "tests/unit/wal/world.h"
+
+using namespace mneme;
+using namespace mneme::wal;
+using namespace mneme::wal::test;
+
+namespace {
+
+const std::string kGolden = MNEME_SOURCE_DIR "/tests/golden/wal/v1-segment";
+
+std::string read_golden(const std::string& name) {
+  std::ifstream in(name, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void write_golden(const std::string& name, std::string_view content) {
+  std::ofstream(name, std::ios::binary) << content;
+}
+
+// Every type of record, a sector of zeros in a value, and a torn frame at the end.
+void write_sample(World& w) {
+  auto log = w.opened();
+  Batch batch;
+  const std::vector<raft::Entry> entries = {
+      {Term(2), LogIndex(1)}, entry(2, 2, "a value"), entry(3, 2, std::string(1100, '\0')), entry(4, 3, "")};
+  batch.hard_state(GroupId(1), {Term(3), NodeId(2)});
+  batch.entries(GroupId(1), entries);
+  REQUIRE(log->append(batch).has_value());
+  batch.clear();
+  batch.checkpoint(GroupId(1), {LogIndex(1), Term(2)}, 11);
+  batch.restart(GroupId(2), {LogIndex(40), Term(9)}, 12);
+  batch.suspect(GroupId(2), true);
+  batch.suspect(GroupId(), true);
+  batch.hard_state(GroupId(3), {Term(1), NodeId(1)});
+  batch.remove_group(GroupId(3));
+  REQUIRE(log->append(batch).has_value());
+  append_entry(*log, batch, GroupId(2), entry(41, 9, "after the snapshot"));
+  const uint64_t torn = log->append_offset() + 512;
+  append_entry(*log, batch, GroupId(2), entry(42, 9, std::string(900, 't')));
+  Bytes& bytes = w.disk.inode(path_of(1)).cache;
+  std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(torn), 512, uint8_t{0});
+}
+
+std::string inspected(World& w) {
+  std::string text;
+  REQUIRE(inspect(w.disk, path_of(1), [&](std::string_view line) { text.append(line).append("\n"); }).has_value());
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("a segment of format version 1 is written, read and told as ever", "[wal]") {
+  World writer;
+  writer.run([&] { write_sample(writer); });
+  if (std::getenv("MNEME_UPDATE_GOLDEN")) {
+    write_golden(kGolden + ".bin", as_text(writer.disk.inode(path_of(1)).cache));
+    writer.run([&] { write_golden(kGolden + ".txt", inspected(writer)); });
+  }
+  const std::string golden = read_golden(kGolden + ".bin");
+  REQUIRE(golden.size() == 8192);
+  CHECK(as_text(writer.disk.inode(path_of(1)).cache) == golden);
+
+  World w;
+  w.run([&] {
+    { auto log = w.opened(); }
+    w.disk.inode(path_of(1)).cache.assign(golden.begin(), golden.end());
+    const auto before = w.disk.inode(path_of(1)).cache;
+    CHECK(inspected(w) == read_golden(kGolden + ".txt"));
+    CHECK(w.disk.inode(path_of(1)).cache == before);
+    auto log = w.opened();
+    CHECK(log->unknown_groups_suspect());
+    auto groups = log->take_recovered();
+    REQUIRE(groups.size() == 2);
+    CHECK(groups[0].hard_state == raft::HardState{Term(3), NodeId(2)});
+    CHECK(groups[0].checkpoint == raft::LogPosition{LogIndex(1), Term(2)});
+    CHECK(groups[0].checkpoint_id == 11);
+    CHECK_FALSE(groups[0].suspect);
+    REQUIRE(groups[0].entries.size() == 3);
+    CHECK(same(groups[0].entries[0], entry(2, 2, "a value")));
+    CHECK(same(groups[0].entries[1], entry(3, 2, std::string(1100, '\0'))));
+    CHECK(same(groups[0].entries[2], entry(4, 3, "")));
+    CHECK(groups[1].checkpoint == raft::LogPosition{LogIndex(40), Term(9)});
+    CHECK(groups[1].suspect);
+    REQUIRE(groups[1].entries.size() == 1);
+    CHECK(same(groups[1].entries[0], entry(41, 9, "after the snapshot")));
+  });
+}
+
+TEST_CASE("inspecting says where a damaged segment stops and why, and what is behind", "[wal]") {
+  World w;
+  w.run([&] {
+    write_sample(w);
+    w.disk.flip(path_of(1), 1536 + 200, 1);
+    const std::string text = inspected(w);
+    CHECK(text.find("stops at byte 1536: frame 2 is damaged: its records do not check; it was durable") !=
+          std::string::npos);
+    CHECK(text.find("a damaged frame, its state records are known") != std::string::npos);
+    CHECK(text.find("term 3, vote 2") != std::string::npos);
+    CHECK(text.find("a torn frame") != std::string::npos);
+  });
+}
+
+TEST_CASE("inspecting any bytes ends, and never with more than a sentence", "[wal]") {
+  for (uint64_t seed = 1; seed <= 300; ++seed) {
+    World w(seed);
+    SplitMix random{seed};
+    w.run([&] {
+      write_sample(w);
+      Bytes& bytes = w.disk.inode(path_of(1)).cache;
+      for (uint64_t n = 1 + random.below(200); n > 0; --n)
+        bytes[random.below(bytes.size())] = static_cast<uint8_t>(random.next());
+      if (random.chance(30)) bytes.resize(random.below(bytes.size()));
+      CHECK_FALSE(inspected(w).empty());
+      static_cast<void>(w.open());
+    });
+  }
+}
