@@ -16,7 +16,8 @@ namespace mneme::replica {
 
 class LogClock {
  public:
-  // What the log says at least; called before reading and for every applied entry.
+  // What the log says at least, applied or not: without it a leader whose wall clock has jumped would take the log with
+  // it.
   void at_least(int64_t log_time_ms) {
     if (log_time_ms * kNsPerMs > time_ns_) time_ns_ = log_time_ms * kNsPerMs;
   }
@@ -36,6 +37,7 @@ class LogClock {
     return time_ns_ / kNsPerMs;
   }
 
+  bool started() const { return started_; }
   // Leadership ended: time that passes until the next reading is not this node's to count.
   void stop() { started_ = false; }
 

@@ -89,6 +89,16 @@ void Replica::arm_timer() {
 
 int64_t Replica::log_time() {
   clock_.at_least(machine_->log_time_ms());
+  if (!clock_.started()) {
+    // A new leader's log reaches beyond what it has applied.
+    for (LogIndex index = raft_.last_index(); index >= raft_.first_index() && index > machine_->applied();
+         index = index.prev()) {
+      const raft::Entry& entry = raft_.entry_at(index);
+      if (entry.kind != raft::EntryKind::kData) continue;
+      if (auto batch = kv::BatchReader::open(*entry.payload)) clock_.at_least(batch->header().log_time_ms);
+      break;
+    }
+  }
   return clock_.read(env_.clock.now(), env_.clock.wall());
 }
 
@@ -377,9 +387,6 @@ Result<void> Replica::run_checkpoints() {
 
 Result<void> Replica::take_checkpoint() {
   std::shared_ptr<kv::StateMachine> machine = machine_;  // a snapshot may replace it meanwhile
-  const raft::LogPosition position{machine->applied(), applied_term_};
-  const uint64_t id = checkpoints_.next_id();
-  applied_bytes_ = 0;
   struct Interrupted {
     Env& env;
     bool completed = false;
@@ -387,9 +394,15 @@ Result<void> Replica::take_checkpoint() {
       if (!completed) env.trace.reached(Probe::checkpoint_interrupted);
     }
   } interrupted{env_};
-  auto part = TRY(checkpoints_.create(id));
+  const uint64_t id = checkpoints_.next_id();
+  applied_bytes_ = 0;
+  std::unique_ptr<CheckpointStore::Part> part;
+  raft::LogPosition position;
   {
-    kv::CheckpointWriter writer(*machine, position.term);
+    // Holds the state as it is now; from here on the fiber suspends.
+    kv::CheckpointWriter writer(*machine, applied_term_);
+    position = {writer.index(), writer.term()};
+    part = TRY(checkpoints_.create(id));
     for (;;) {
       std::string chunk = writer.next_chunk(config_.checkpoint_chunk_bytes);
       if (chunk.empty()) break;

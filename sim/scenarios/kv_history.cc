@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 
 #include "core/base/check.h"
 
@@ -78,6 +79,10 @@ check::History to_history(const std::vector<OpRecord>& records) {
     size_t record;
   };
   std::vector<Event> events;
+  std::set<std::string_view> keeps_expiry;
+  for (const OpRecord& record : records)
+    if (record.kind == OpKind::kAppend || record.kind == OpKind::kIncr || record.kind == OpKind::kCas)
+      keeps_expiry.insert(record.args[1]);
   for (size_t i = 0; i < records.size(); ++i) {
     const OpRecord& record = records[i];
     // PEXPIRE itself is in the history only as what it permits.
@@ -105,7 +110,9 @@ check::History to_history(const std::vector<OpRecord>& records) {
         break;
       case Event::What::kMayExpire: {
         const auto key = history.key(record.args[1]);
-        const auto value = record.kind == OpKind::kSetPx ? history.value(record.args[2]) : check::kAnyValue;
+        // APPEND, INCRBY and CAS keep the time to live, so that by then the value may be another one.
+        const bool exact = record.kind == OpKind::kSetPx && !keeps_expiry.contains(record.args[1]);
+        const auto value = exact ? history.value(record.args[2]) : check::kAnyValue;
         history.invoke(check::expire(key, value), event.at);
         break;
       }

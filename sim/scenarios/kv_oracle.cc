@@ -109,18 +109,27 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
       places.push_back({index, false, position, record});
     }
   }
+  // A batch of reads may have been answered more than once, by leaders who did not know of each other's answers; any of
+  // them may have reached the client.
   for (auto& [key, record] : asked) {
-    if (records[record].outcome != ClientOutcome::kOk || placed[record]) continue;
-    for (auto& attempt : records[record].attempts) {
+    const OpRecord& op = records[record];
+    if (op.outcome != ClientOutcome::kOk || placed[record]) continue;
+    std::optional<Place> place;
+    for (auto& attempt : op.attempts) {
       auto found = admitted_.find(attempt);
       if (found == admitted_.end()) continue;
       auto served = reads_.find(found->second.first);
       if (served == reads_.end()) continue;
-      const LogIndex index = served->second.back();
-      answers[record].push_back(model.read(index, records[record].args));
-      if (!placed[record]) places.push_back({index, true, found->second.second, record});
-      placed[record] = true;
+      for (LogIndex index : served->second) {
+        answers[record].push_back(model.read(index, op.args));
+        std::string wire;
+        protocol::downgrade(answers[record].back(), wire);
+        if (!place || wire == op.reply) place = Place{index, true, found->second.second, record};
+      }
     }
+    if (!place) continue;
+    places.push_back(*place);
+    placed[record] = true;
   }
 
   std::string expected;
