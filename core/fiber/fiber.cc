@@ -145,7 +145,19 @@ void Scheduler::park(bool cancellable) {
   current_->wake_on_cancel_ = false;
 }
 
+void Scheduler::yield() {
+  runs_since_poll_ = 0;
+  idle_->poll();
+  current_->state_ = Fiber::State::kReady;
+  ready_.push_back(current_);
+  switch_to_next();
+}
+
 Fiber* Scheduler::wait_for_ready() {
+  if (++runs_since_poll_ >= kRunsBetweenPolls) {
+    runs_since_poll_ = 0;
+    idle_->poll();
+  }
   for (;;) {
     if (!ready_.empty()) {
       size_t choice = order_ ? order_->choose(ready_) : 0;
@@ -160,12 +172,14 @@ Fiber* Scheduler::wait_for_ready() {
         return next;
       }
     }
+    runs_since_poll_ = 0;
     bool alive = idle_->wait();
     CHECK(alive);  // every fiber waits and nothing can wake one: a deadlock
   }
 }
 
 void Scheduler::switch_to_next() {
+  operations_since_switch_ = 0;
   Fiber* next = wait_for_ready();
   next->state_ = Fiber::State::kRunning;
   if (next != current_) switch_to(next);

@@ -99,6 +99,9 @@ class Idle {
   virtual ~Idle() = default;
   // Called when no fiber may run. Returns when that may have changed; false: nothing can ever happen again.
   virtual bool wait() = 0;
+  // Called now and then while fibers are ready: wakes those whose time has come, without waiting. A simulated world has
+  // nothing to do here, because its time moves only in wait().
+  virtual void poll() {}
 };
 
 // Chooses which of the ready fibers (at least one) runs next; without one they run first in, first out.
@@ -131,6 +134,13 @@ class Scheduler {
   void park(bool cancellable);
   // Makes a parked fiber ready; no effect on one that is ready or running.
   void wake(Fiber& fiber);
+  // Lets the others go first, those included that Idle::poll() wakes. Does not notice cancellation.
+  void yield();
+  // To be called before every operation that may be done without parking: yields after many of them in a row, because a
+  // peer or a file that is always ready would otherwise give its fiber the thread for ever.
+  void take_turns() {
+    if (++operations_since_switch_ > kOperationsInARow) yield();
+  }
 
   Fiber& current() { return *current_; }
   // The current fiber's context is cancelled and no Shield protects it.
@@ -152,6 +162,9 @@ class Scheduler {
 #else
   static constexpr size_t kDefaultStackBytes = 128 * 1024;
 #endif
+  // Fibers that wake each other could keep Idle from being asked for ever: it is, after so many that ran in a row.
+  static constexpr uint32_t kRunsBetweenPolls = 128;
+  static constexpr uint32_t kOperationsInARow = 16;
 
  private:
   friend class CancelContext;
@@ -174,6 +187,8 @@ class Scheduler {
   std::deque<Fiber*> ready_;
   uint64_t spawned_ = 0;
   uint64_t switches_ = 0;
+  uint32_t runs_since_poll_ = 0;
+  uint32_t operations_since_switch_ = 0;
   size_t live_ = 0;
 };
 
