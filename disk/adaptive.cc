@@ -1,0 +1,46 @@
+#include "disk/engine.h"
+
+namespace mneme::disk {
+
+namespace {
+
+// While one or a few wait for the disk and nobody else has anything to do, the thread may as well wait in the system
+// call: that spares two changes of thread. With more, blocking keeps requests from being read that the next group
+// commit could already carry.
+constexpr size_t kBusyFrom = 4;
+// Copying this much into the page cache takes about 20 us; more than that is felt by the others.
+constexpr size_t kSmallBytes = 64 * 1024;
+
+class AdaptiveEngine final : public Engine {
+ public:
+  AdaptiveEngine(fiber::Scheduler& scheduler, std::unique_ptr<Engine> other, std::function<size_t()> busy)
+      : here_(make_blocking_engine(scheduler)), other_(std::move(other)), busy_(std::move(busy)) {}
+
+  int64_t read(int descriptor, uint64_t offset, std::span<uint8_t> into) override {
+    return choose(into.size()).read(descriptor, offset, into);
+  }
+  int64_t write(int descriptor, uint64_t offset, ByteView data) override {
+    return choose(data.size()).write(descriptor, offset, data);
+  }
+  int64_t write_and_sync(int descriptor, uint64_t offset, ByteView data, bool only_these) override {
+    return choose(data.size()).write_and_sync(descriptor, offset, data, only_these);
+  }
+  int64_t sync(int descriptor) override { return choose(0).sync(descriptor); }
+  void call(const std::function<void()>& work) override { choose(0).call(work); }
+
+ private:
+  Engine& choose(size_t size) { return size <= kSmallBytes && busy_() < kBusyFrom ? *here_ : *other_; }
+
+  std::unique_ptr<Engine> here_;
+  std::unique_ptr<Engine> other_;
+  std::function<size_t()> busy_;
+};
+
+}  // namespace
+
+std::unique_ptr<Engine> make_adaptive_engine(fiber::Scheduler& scheduler, std::unique_ptr<Engine> other,
+                                             std::function<size_t()> busy) {
+  return std::make_unique<AdaptiveEngine>(scheduler, std::move(other), std::move(busy));
+}
+
+}  // namespace mneme::disk
