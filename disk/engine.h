@@ -2,9 +2,8 @@
 // system call does: a count, possibly short, or a negated errno.
 //
 // How long a sync takes is what a commit waits for, and where it runs decides who else waits. Measured for 300 bytes
-// over a preallocated, zero-filled file (ext4, NVMe, two cores): on the reactor's own thread 106 us, on io_uring 113,
-// on a helper thread 150 to 200, the difference being wakes across threads; a file that grows costs half as much again.
-// So inline is fastest for one writer with nothing else to do, and io_uring where the thread has other work meanwhile.
+// over a preallocated, zero-filled file (ext4, two cores): on the reactor's own thread 106 us, by io_uring 113, on a
+// helper thread 150 to 200, the difference being wakes across threads; a file that grows costs half as much again.
 #pragma once
 
 #include <cstdint>
@@ -37,11 +36,10 @@ class Engine {
 // On the reactor's own thread. Nobody else runs meanwhile, but for a turn now and then between two operations.
 std::unique_ptr<Engine> make_blocking_engine(fiber::Scheduler& scheduler);
 
-// On one helper thread, in order.
-std::unique_ptr<Engine> make_thread_engine(fiber::Scheduler& scheduler, env::Completions& completions);
+// On one helper thread, in order. kUnavailable: there is none to be had.
+Result<std::unique_ptr<Engine>> make_thread_engine(fiber::Scheduler& scheduler, env::Completions& completions);
 
-// By io_uring; what is rare goes to a helper thread. kUnsupported where it is missing or forbidden, as containers have
-// it.
+// By io_uring; what is rare goes to a helper thread. kUnsupported: missing, or forbidden as in many containers.
 Result<std::unique_ptr<Engine>> make_uring_engine(fiber::Scheduler& scheduler, env::Completions& completions);
 
 // Small operations on the reactor's own thread while `busy()` says that few others could use the time, through `other`

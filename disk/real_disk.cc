@@ -234,6 +234,7 @@ Result<std::unique_ptr<Engine>> make_engine(fiber::Scheduler& scheduler, env::Co
   }
   auto other = make_uring_engine(scheduler, completions);
   if (!other) other = make_thread_engine(scheduler, completions);
+  if (!other) return other;
   if (!options.busy) options.busy = [] { return std::numeric_limits<size_t>::max(); };
   return make_adaptive_engine(scheduler, std::move(*other), std::move(options.busy));
 }

@@ -20,8 +20,8 @@ struct Options {
   std::string root;
   bool make_root = false;  // its last component, when it is missing
   Way way = Way::kAdaptive;
-  // For kAdaptive: how many fibers could use the thread while one operation blocks it, such as connections whose
-  // requests are not waiting for the disk. nullptr: many.
+  // For kAdaptive: how many could use the thread while an operation blocks it: the number of connections. nullptr:
+  // many.
   std::function<size_t()> busy;
 };
 

@@ -1,5 +1,9 @@
+#include <fmt/format.h>
+#include <signal.h>
+
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "core/base/check.h"
@@ -13,9 +17,26 @@ namespace {
 class ThreadEngine final : public Engine {
  public:
   ThreadEngine(fiber::Scheduler& scheduler, env::Completions& completions)
-      : scheduler_(scheduler), completions_(completions), thread_([this] { serve(); }) {}
+      : scheduler_(scheduler), completions_(completions) {}
+
+  Result<void> start() {
+    // Signals are the reactor's, so the thread starts with all of them blocked.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    Result<void> result;
+    try {
+      thread_ = std::thread([this] { serve(); });
+    } catch (const std::system_error& error) {
+      result = fail(ErrorCode::kUnavailable, fmt::format("no thread for the disk: {}", error.what()));
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return result;
+  }
 
   ~ThreadEngine() override {
+    if (!thread_.joinable()) return;
     {
       std::lock_guard lock(mutex_);
       CHECK(!first_);  // somebody waits for an operation of a disk that is gone
@@ -98,13 +119,15 @@ class ThreadEngine final : public Engine {
   Task* first_ = nullptr;
   Task* last_ = nullptr;
   bool ending_ = false;
-  std::thread thread_;  // last: it uses the others from its first moment
+  std::thread thread_;
 };
 
 }  // namespace
 
-std::unique_ptr<Engine> make_thread_engine(fiber::Scheduler& scheduler, env::Completions& completions) {
-  return std::make_unique<ThreadEngine>(scheduler, completions);
+Result<std::unique_ptr<Engine>> make_thread_engine(fiber::Scheduler& scheduler, env::Completions& completions) {
+  auto engine = std::make_unique<ThreadEngine>(scheduler, completions);
+  TRY(engine->start());
+  return engine;
 }
 
 }  // namespace mneme::disk

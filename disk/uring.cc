@@ -14,7 +14,6 @@ namespace {
 
 class UringEngine final : public Engine, private env::Completions::Source {
  public:
-  // Takes over the ring, which completions watch already.
   UringEngine(fiber::Scheduler& scheduler, env::Completions& completions)
       : scheduler_(scheduler), completions_(completions) {}
 
@@ -26,6 +25,7 @@ class UringEngine final : public Engine, private env::Completions::Source {
   }
 
   Result<void> start() {
+    // No flags: with IORING_SETUP_DEFER_TASKRUN results wait for a system call that epoll does not make.
     int error = -::io_uring_queue_init(kEntries, &ring_, 0);
     if (error != 0) return unsupported(std::generic_category().message(error));
     started_ = true;
@@ -36,6 +36,7 @@ class UringEngine final : public Engine, private env::Completions::Source {
                           io_uring_opcode_supported(probe, IORING_OP_FSYNC);
     ::io_uring_free_probe(probe);
     if (!complete) return unsupported("the kernel is too old");
+    thread_ = TRY(make_thread_engine(scheduler_, completions_));
     return completions_.watch(ring_.ring_fd, *this);
   }
 
@@ -65,10 +66,7 @@ class UringEngine final : public Engine, private env::Completions::Source {
   int64_t sync(int descriptor) override {
     return run([&](io_uring_sqe* entry) { ::io_uring_prep_fsync(entry, descriptor, IORING_FSYNC_DATASYNC); });
   }
-  void call(const std::function<void()>& work) override {
-    if (!thread_) thread_ = make_thread_engine(scheduler_, completions_);
-    thread_->call(work);
-  }
+  void call(const std::function<void()>& work) override { thread_->call(work); }
 
  private:
   // On the stack of the fiber that waits for it.

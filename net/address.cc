@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -53,6 +54,22 @@ std::vector<SocketAddress> loopback() {
   return addresses;
 }
 
+// While one lives, threads start with all signals blocked: those are the reactor's.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 void set_port(SocketAddress& address, uint16_t port) {
   if (address.storage.ss_family == AF_INET)
     reinterpret_cast<sockaddr_in*>(&address.storage)->sin_port = htons(port);
@@ -99,6 +116,7 @@ Result<std::vector<SocketAddress>> Resolver::resolve(const env::Address& address
     if (!lookup) {
       lookup = std::make_shared<Lookup>(loop_.scheduler(), address.host);
       try {
+        BlockedSignals blocked;
         std::thread([mailbox = loop_.mailbox(), lookup] {
           mailbox->post([lookup, answer = look_up(lookup->host, AI_ADDRCONFIG)]() mutable {
             lookup->answer.set(std::move(answer));

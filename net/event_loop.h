@@ -41,7 +41,7 @@ class EventLoop final : public fiber::Idle, public env::Clock, public env::Compl
   // Registers a socket once, for both directions, edge-triggered, until unwatch().
   Result<void> watch_socket(int descriptor, Source& source);
   // From now on these signals no longer end the process: they call `fn` between two fibers, where it must not suspend.
-  // To be called once, before any thread is started: threads inherit which signals are blocked.
+  // To be called once. Threads that are not ours must block them too, or be started later: they inherit that.
   void on_signals(std::initializer_list<int> signals, std::move_only_function<void(int)> fn);
   // What helper threads hold: posting through it is harmless even when the loop is gone.
   class Mailbox;

@@ -21,6 +21,7 @@ class Socket final : public env::Completions::Source {
   Result<void> attach() { return loop_.watch_socket(descriptor_, *this); }
   int descriptor() const { return descriptor_; }
   bool is_open() const { return descriptor_ >= 0; }
+  bool has_waiters() const { return reader_ || writer_; }
   // Wakes who waits; from then on is_open() is false.
   void close();
 

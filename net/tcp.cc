@@ -32,7 +32,10 @@ class TcpStream final : public env::Stream {
  public:
   TcpStream(EventLoop& loop, int descriptor, env::Address peer, uint64_t id)
       : loop_(loop), socket_(loop, descriptor), peer_(std::move(peer)), id_(id) {}
-  ~TcpStream() override { close(); }
+  ~TcpStream() override {
+    CHECK(!socket_.has_waiters());
+    close();
+  }
 
   Result<size_t> read(std::span<uint8_t> into) override {
     CHECK(!into.empty());
@@ -199,8 +202,10 @@ Result<std::unique_ptr<env::Stream>> TcpNetwork::connect(const env::Address& add
   auto targets = TRY(resolver_.resolve(address));
   Result<std::unique_ptr<env::Stream>> stream = fail(ErrorCode::kUnavailable, "");
   for (const SocketAddress& target : targets) {
-    stream = connect_to(target, address);
-    if (stream) break;
+    auto attempt = connect_to(target, address);
+    if (attempt) return attempt;
+    // Of several failures the one that says most: a machine that answers is there.
+    if (stream.error().code != ErrorCode::kRefused) stream = std::move(attempt);
   }
   return stream;
 }

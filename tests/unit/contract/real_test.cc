@@ -1,7 +1,9 @@
 // What only the real world has: threads, signals, descriptors that run out, a kernel that must be asked now and then.
-#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <set>
@@ -183,6 +185,8 @@ TEST_CASE("IPv6, and names, lead to listeners too", "[real]") {
       CHECK((*far)->peer().port != port);
     }
     CHECK(is(env.network.connect({"", 1}), ErrorCode::kInvalid));
+    everywhere->reset();
+    CHECK(is(env.network.connect({"localhost", port}), ErrorCode::kRefused));
   });
 }
 
@@ -248,6 +252,108 @@ TEST_CASE("the lock's error names the owner", "[real]") {
     auto second = world.here().disk.lock("");
     REQUIRE_FALSE(second.has_value());
     CHECK(second.error().message == fmt::format("the directory {} is in use by process {}", world.root(), ::getpid()));
+  });
+}
+
+TEST_CASE("a lock holds against other processes and dies with its own", "[real]") {
+  TemporaryDirectory directory;
+  // Locks the directory, says so, and waits to be killed.
+  auto hold = [&](int say) {
+    fiber::Scheduler scheduler;
+    net::EventLoop loop(scheduler);
+    auto disk = disk::open_disk(scheduler, loop, {.root = directory.path(), .way = disk::Way::kBlocking});
+    scheduler.run(loop, nullptr, [&] {
+      auto lock = (*disk)->lock("");
+      const char answer = lock ? 'y' : 'n';
+      if (::write(say, &answer, 1) == 1)
+        for (;;) ::pause();
+    });
+  };
+  int pipe[2];
+  REQUIRE(::pipe(pipe) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    hold(pipe[1]);
+    ::_exit(1);
+  }
+  char answer = '?';
+  CHECK(::read(pipe[0], &answer, 1) == 1);
+  CHECK(answer == 'y');
+  fiber::Scheduler scheduler;
+  net::EventLoop loop(scheduler);
+  auto disk = disk::open_disk(scheduler, loop, {.root = directory.path(), .way = disk::Way::kBlocking});
+  scheduler.run(loop, nullptr, [&] {
+    auto refused = (*disk)->lock("");
+    CHECK(is(refused, ErrorCode::kBusy));
+    if (!refused) CHECK(refused.error().message.ends_with(fmt::format("process {}", child)));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    CHECK((*disk)->lock("").has_value());
+  });
+  ::close(pipe[0]);
+  ::close(pipe[1]);
+}
+
+namespace {
+
+template <disk::Way kWay>
+void write_over_a_limit() {
+  RealWorld<kWay> world;
+  if (world.unavailable()) return;
+  rlimit before;
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  rlimit small{.rlim_cur = 1000, .rlim_max = before.rlim_max};
+  auto old = ::signal(SIGXFSZ, SIG_IGN);
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  world.run([&] {
+    env::Disk& disk = world.here().disk;
+    auto file = disk.open("file", env::OpenMode::kCreate);
+    REQUIRE(file.has_value());
+    // The system writes what fits and says so; only the rest fails.
+    auto written = (*file)->write(0, content(1, 1500));
+    CHECK(is(written, ErrorCode::kTooLarge));
+    if (!written) CHECK(written.error().message.find(world.root() + "/file") != std::string::npos);
+    CHECK((*file)->size().value_or(0) == 1000);
+    CHECK(is((*file)->write_and_sync(500, content(1, 1500)), ErrorCode::kTooLarge));
+    CHECK((*file)->write_and_sync(0, content(2, 1000)).has_value());
+  });
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, old);
+}
+
+}  // namespace
+
+TEST_CASE("a write that the system cuts short goes on until it is done or fails", "[real]") {
+  SECTION("blocking") { write_over_a_limit<disk::Way::kBlocking>(); }
+  SECTION("on a thread") { write_over_a_limit<disk::Way::kThread>(); }
+  SECTION("by io_uring") { write_over_a_limit<disk::Way::kUring>(); }
+}
+
+TEST_CASE("both ends of a connection send small pieces at once and probe a silent peer", "[real]") {
+  World world;
+  world.run([&] {
+    Env& env = world.here();
+    auto listener = env.network.listen({"127.0.0.1", 0});
+    REQUIRE(listener.has_value());
+    auto near = env.network.connect((*listener)->address());
+    auto far = (*listener)->accept();
+    REQUIRE(near.has_value());
+    REQUIRE(far.has_value());
+    int ends = 0;
+    for (int descriptor = 3; descriptor < 200; ++descriptor) {
+      net::SocketAddress peer;
+      if (::getpeername(descriptor, peer.get(), &peer.size) != 0) continue;
+      const uint16_t port = net::to_address(peer).port;
+      if (port != (*listener)->address().port && port != (*far)->peer().port) continue;
+      ++ends;
+      for (auto [level, option] : {std::pair<int, int>(IPPROTO_TCP, TCP_NODELAY), {SOL_SOCKET, SO_KEEPALIVE}}) {
+        int value = 0;
+        socklen_t size = sizeof value;
+        CHECK(::getsockopt(descriptor, level, option, &value, &size) == 0);
+        CHECK(value != 0);
+      }
+    }
+    CHECK(ends == 2);
   });
 }
 
