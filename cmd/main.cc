@@ -15,6 +15,9 @@ int main(int argc, char** argv) {
   add_sim(app, run);
   add_replay(app, run);
   add_scenarios(app, run);
+  add_node(app, run);
+  add_client(app, run);
+  add_inspect(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

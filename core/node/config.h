@@ -38,6 +38,7 @@ struct Config {
   size_t max_memory_bytes = 0;  // of the table; 0: no bound
   size_t max_clients = limits::kMaxClients;
 
+  size_t* connections = nullptr;  // where to keep the number of client connections, if anybody wants to know
   replica::Observer* observer = nullptr;
 };
 

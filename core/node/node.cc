@@ -38,6 +38,9 @@ class Node {
   Result<void> open_replica(bool newly_founded);
   Result<void> accept(fiber::Scope& scope);
   void serve(env::Stream& stream);
+  void count_connections() {
+    if (config_.connections) *config_.connections = server_.clients.size();
+  }
 
   Env& env_;
   const Config& config_;
@@ -169,11 +172,15 @@ void Node::serve(env::Stream& stream) {
     return serve_sexp(server_, stream, std::move(buffer));
   Client client{.id = ++server_.clients_made, .stream = &stream, .since = env_.clock.now()};
   server_.clients[client.id] = &client;
+  count_connections();
   struct Leave {
-    std::map<uint64_t, Client*>& clients;
+    Node& node;
     uint64_t id;
-    ~Leave() { clients.erase(id); }
-  } leave{server_.clients, client.id};
+    ~Leave() {
+      node.server_.clients.erase(id);
+      node.count_connections();
+    }
+  } leave{*this, client.id};
   RespSession(server_, client, stream, std::move(buffer)).run();
 }
 
