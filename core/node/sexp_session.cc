@@ -24,14 +24,11 @@ void answer_get(protocol::SexpReplyWriter& writer, const SexpCommand& command, s
   auto parsed = protocol::parse_reply(reply);
   CHECK(parsed.has_value());
   if (parsed->elements.size() != 2) return writer.missing(command.key);
-  const std::string& value = parsed->elements[1].text;
-  if (parsed->elements[0].text == "num") {
-    auto number = protocol::parse_integer(value);
-    CHECK(number.has_value());
-    writer.got(command.key, SexpValue::number(static_cast<int32_t>(*number)));
-  } else {
-    writer.got(command.key, SexpValue::string(value));
-  }
+  const protocol::Reply& value = parsed->elements[1];
+  if (parsed->elements[0].text == "num")
+    writer.got(command.key, SexpValue::number(static_cast<int32_t>(value.integer)));
+  else
+    writer.got(command.key, SexpValue::string(value.text));
 }
 
 void execute(Server& server, const std::vector<SexpCommand>& wanted, std::string& out) {
