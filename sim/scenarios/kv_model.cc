@@ -66,6 +66,13 @@ const std::vector<KvModel::Answer>& KvModel::apply(LogIndex index, std::string_v
       answers_.push_back({execute(args, position), true});
       continue;
     }
+    // A number that the client has said it needs no more is refused, even if its command comes only now.
+    uint64_t& acknowledged = acknowledged_[meta.session.value];
+    acknowledged = std::max(acknowledged, meta.ack);
+    if (meta.sequence <= acknowledged) {
+      answers_.push_back({"-EXPIRED\r\n", false});
+      continue;
+    }
     auto [known, fresh] = session_replies_.try_emplace({meta.session.value, meta.sequence});
     if (fresh) known->second = execute(args, position);
     answers_.push_back({known->second, fresh});

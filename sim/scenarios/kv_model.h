@@ -51,6 +51,7 @@ class KvModel {
   std::vector<int64_t> times_{0};  // log time after each index
   std::map<std::string, std::vector<Version>, std::less<>> keys_;
   std::map<std::pair<uint64_t, uint64_t>, std::string> session_replies_;  // (session, sequence)
+  std::map<uint64_t, uint64_t> acknowledged_;                             // by session
   std::vector<Answer> answers_;
 };
 
