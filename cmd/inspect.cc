@@ -1,10 +1,11 @@
 // mneme inspect: files of a data directory in words, offline and read-only.
+#include "core/wal/inspect.h"
+
 #include <fmt/format.h>
 
 #include <filesystem>
 
 #include "cmd/common.h"
-#include "core/wal/inspect.h"
 #include "disk/real_disk.h"
 #include "net/event_loop.h"
 
@@ -32,8 +33,10 @@ int inspect_wal(const std::string& path) {
   scheduler.run(loop, nullptr, [&] {
     for (const fs::path& file : files) {
       const fs::path absolute = fs::absolute(file);
-      auto disk = disk::open_disk(scheduler, loop, {.root = absolute.parent_path().string(), .way = disk::Way::kBlocking});
-      Result<void> done = disk ? wal::inspect(**disk, absolute.filename().string(), [](std::string_view line) { fmt::print("{}\n", line); })
+      auto disk =
+          disk::open_disk(scheduler, loop, {.root = absolute.parent_path().string(), .way = disk::Way::kBlocking});
+      Result<void> done = disk ? wal::inspect(**disk, absolute.filename().string(),
+                                              [](std::string_view line) { fmt::print("{}\n", line); })
                                : Result<void>(std::unexpected(disk.error()));
       if (!done) {
         exit = complain(kIo, done.error().message);
@@ -52,7 +55,8 @@ void add_inspect(CLI::App& app, Run& run) {
   CLI::App* wal = inspect->add_subcommand("wal", "Show a write-ahead log segment, or all of a directory's");
   auto path = std::make_shared<std::string>();
   wal->add_option("PATH", *path, "a segment file, or the wal directory")->required();
-  const char* examples = "Examples:\n  mneme inspect wal mneme-data/wal\n  mneme inspect wal mneme-data/wal/wal-0000000000000001";
+  const char* examples =
+      "Examples:\n  mneme inspect wal mneme-data/wal\n  mneme inspect wal mneme-data/wal/wal-0000000000000001";
   wal->footer(examples);
   inspect->footer(examples);
   wal->callback([path, &run] { run = [path] { return inspect_wal(*path); }; });

@@ -1,4 +1,6 @@
 // mneme node: a real node, on real sockets and files.
+#include "core/node/node.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,7 +8,6 @@
 
 #include "cmd/common.h"
 #include "core/fiber/scope.h"
-#include "core/node/node.h"
 #include "disk/real_disk.h"
 #include "net/event_loop.h"
 #include "net/random.h"
@@ -60,7 +61,8 @@ Result<std::vector<node::Member>> parse_cluster(std::string_view text) {
     if (members[i].id == members[i - 1].id)
       return fail(ErrorCode::kInvalid, fmt::format("--cluster names node {} twice", members[i].id.value));
   if (members.size() > limits::kMaxNodes)
-    return fail(ErrorCode::kInvalid, fmt::format("--cluster names {} nodes, at most {} are possible", members.size(), limits::kMaxNodes));
+    return fail(ErrorCode::kInvalid,
+                fmt::format("--cluster names {} nodes, at most {} are possible", members.size(), limits::kMaxNodes));
   return members;
 }
 
@@ -85,7 +87,8 @@ int run_node(const Flags& flags, bool listen_given) {
     config.cluster = std::move(*members);
     auto self = std::find_if(config.cluster.begin(), config.cluster.end(), [&](auto& m) { return m.id == config.id; });
     if (self == config.cluster.end())
-      return complain(kUsage, fmt::format("--cluster does not name this node: add {}=HOST:PORT or say another --id", flags.id));
+      return complain(kUsage,
+                      fmt::format("--cluster does not name this node: add {}=HOST:PORT or say another --id", flags.id));
     config.listen = self->address;
   }
   if (config.cluster.empty() || listen_given) {
@@ -134,8 +137,8 @@ int run_node(const Flags& flags, bool listen_given) {
       });
       scope.spawn("node", [&] {
         return node::run_node(env, config, [&](const env::Address& address) {
-          fmt::print(stderr, "node {} listens on {}, data in {}; try: redis-cli -p {}\n", flags.id, env::to_string(address), flags.data,
-                     address.port);
+          fmt::print(stderr, "node {} listens on {}, data in {}; try: redis-cli -p {}\n", flags.id,
+                     env::to_string(address), flags.data, address.port);
         });
       });
     });
@@ -150,12 +153,19 @@ void add_node(CLI::App& app, Run& run) {
   auto flags = std::make_shared<Flags>();
   CLI::App* node = app.add_subcommand("node", "Run a node");
   node->set_config("--config", "", "read flags from this TOML file");
-  node->add_option("--id", flags->id, "this node's id in --cluster")->check(CLI::Range(1, 1'000'000))->envname("MNEME_ID")->capture_default_str();
-  auto* listen = node->add_option("--listen", flags->listen, "HOST:PORT for clients and nodes; default with --cluster: its address there")
+  node->add_option("--id", flags->id, "this node's id in --cluster")
+      ->check(CLI::Range(1, 1'000'000))
+      ->envname("MNEME_ID")
+      ->capture_default_str();
+  auto* listen = node->add_option("--listen", flags->listen,
+                                  "HOST:PORT for clients and nodes; default with --cluster: its address there")
                      ->envname("MNEME_LISTEN")
                      ->capture_default_str();
-  node->add_option("--data", flags->data, "data directory, made when missing")->envname("MNEME_DATA")->capture_default_str();
-  node->add_option("--cluster", flags->cluster, "1=HOST:PORT,2=HOST:PORT,...: all nodes, the same list on every one")->envname("MNEME_CLUSTER");
+  node->add_option("--data", flags->data, "data directory, made when missing")
+      ->envname("MNEME_DATA")
+      ->capture_default_str();
+  node->add_option("--cluster", flags->cluster, "1=HOST:PORT,2=HOST:PORT,...: all nodes, the same list on every one")
+      ->envname("MNEME_CLUSTER");
   node->add_option("--io", flags->io, "how the disk is used: adaptive, blocking, thread, uring")
       ->check(CLI::IsMember({"adaptive", "blocking", "thread", "uring"}))
       ->envname("MNEME_IO")
@@ -164,19 +174,28 @@ void add_node(CLI::App& app, Run& run) {
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->envname("MNEME_LOG")
       ->capture_default_str();
-  node->add_option("--election-timeout", flags->election_timeout_ms, "milliseconds; the actual one is drawn from 1 to 2 times this")
+  node->add_option("--election-timeout", flags->election_timeout_ms,
+                   "milliseconds; the actual one is drawn from 1 to 2 times this")
       ->check(CLI::Range(50, 60'000))
       ->envname("MNEME_ELECTION_TIMEOUT")
       ->capture_default_str();
-  node->add_option("--heartbeat", flags->heartbeat_ms, "milliseconds")->check(CLI::Range(5, 30'000))->envname("MNEME_HEARTBEAT")->capture_default_str();
-  node->add_option("--request-timeout", flags->request_timeout_ms, "milliseconds until a client is told that its outcome is unknown")
+  node->add_option("--heartbeat", flags->heartbeat_ms, "milliseconds")
+      ->check(CLI::Range(5, 30'000))
+      ->envname("MNEME_HEARTBEAT")
+      ->capture_default_str();
+  node->add_option("--request-timeout", flags->request_timeout_ms,
+                   "milliseconds until a client is told that its outcome is unknown")
       ->check(CLI::Range(10, 600'000))
       ->envname("MNEME_REQUEST_TIMEOUT")
       ->capture_default_str();
-  node->add_option("--max-memory", flags->max_memory_mib, "MiB of keys and values, then writes are refused; 0: no bound")
+  node->add_option("--max-memory", flags->max_memory_mib,
+                   "MiB of keys and values, then writes are refused; 0: no bound")
       ->envname("MNEME_MAX_MEMORY")
       ->capture_default_str();
-  node->add_option("--max-clients", flags->max_clients, "client connections")->check(CLI::Range(1, 1'000'000))->envname("MNEME_MAX_CLIENTS")->capture_default_str();
+  node->add_option("--max-clients", flags->max_clients, "client connections")
+      ->check(CLI::Range(1, 1'000'000))
+      ->envname("MNEME_MAX_CLIENTS")
+      ->capture_default_str();
   node->add_option("--segment", flags->segment_mib, "MiB of a write-ahead log segment")
       ->check(CLI::Range(uint64_t{64}, uint64_t{4096}))
       ->envname("MNEME_SEGMENT")
@@ -185,8 +204,11 @@ void add_node(CLI::App& app, Run& run) {
       ->check(CLI::Range(1, 1'000'000))
       ->envname("MNEME_CHECKPOINT")
       ->capture_default_str();
-  node->footer("Examples:\n  mneme node\n  mneme node --id 1 --data n1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003");
-  node->callback([flags, listen, &run] { run = [flags, given = listen->count() > 0] { return run_node(*flags, given); }; });
+  node->footer(
+      "Examples:\n  mneme node\n  mneme node --id 1 --data n1 --cluster "
+      "1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003");
+  node->callback(
+      [flags, listen, &run] { run = [flags, given = listen->count() > 0] { return run_node(*flags, given); }; });
 }
 
 }  // namespace mneme::cmd

@@ -28,8 +28,8 @@ namespace mneme::sim {
   X(value_bytes, "bytes", 8, 1048576, 8, 64, "least size of a written value; some are 100 times larger")                  \
   X(election_timeout, "ms", 20, 60000, 300, 1200, "least election timeout")                                               \
   X(heartbeat, "ms", 5, 10000, 60, 200, "heartbeat interval")                                                             \
-  X(request_timeout, "ms", 50, 60000, 800, 4000, "until a node tells a client that it does not know")                     \
-  X(client_timeout, "ms", 50, 60000, 300, 5000, "until a client gives up on an answer")                                   \
+  X(request_timeout, "ms", 50, 60000, 300, 3000, "until a node tells a client that it does not know")                     \
+  X(client_timeout, "ms", 50, 60000, 150, 2500, "until a client gives up on an answer")                                   \
   X(segment, "KiB", 64, 65536, 64, 512, "write-ahead log segment")                                                        \
   X(checkpoint, "KiB", 4, 1048576, 16, 256, "log applied between checkpoints")                                            \
   X(keep_entries, "", 0, 1000000, 0, 300, "entries kept in memory behind a checkpoint")                                   \
@@ -42,14 +42,14 @@ namespace mneme::sim {
   X(disk_blocks, "", 0, 1, 0, 1, "1: disk operations hold the whole node")                                                \
   X(sync_latency, "us", 1, 1000000, 50, 1500, "disk sync, least")                                                         \
   X(rarely, "ppm", 0, 1000000, 0, 500000, "share of BUGGIFY sites that are enabled")                                      \
-  X(kills, "", 0, 1000, 0, 4, "processes killed")                                                                         \
-  X(power_losses, "", 0, 1000, 1, 5, "machines that lose power")                                                          \
-  X(blackouts, "", 0, 100, 0, 1, "times that all machines lose power at once")                                            \
-  X(pauses, "", 0, 1000, 0, 3, "processes that stand still for a while")                                                  \
-  X(partitions, "", 0, 1000, 1, 4, "times that a set of machines is cut off from the rest")                               \
-  X(one_way_blocks, "", 0, 1000, 0, 4, "one-way blocks between two machines")                                             \
+  X(kills, "", 0, 1000, 0, 6, "processes killed")                                                                         \
+  X(power_losses, "", 0, 1000, 2, 6, "machines that lose power")                                                          \
+  X(blackouts, "", 0, 100, 0, 2, "times that all machines lose power at once")                                            \
+  X(pauses, "", 0, 1000, 0, 5, "processes that stand still for a while")                                                  \
+  X(partitions, "", 0, 1000, 2, 6, "times that a set of machines is cut off from the rest")                               \
+  X(one_way_blocks, "", 0, 1000, 0, 6, "one-way blocks between two machines")                                             \
   X(clogs, "", 0, 1000, 0, 3, "one-way delays between two machines")                                                      \
-  X(resets, "", 0, 1000, 0, 10, "resets of all connections between two machines")                                         \
+  X(resets, "", 0, 1000, 0, 20, "resets of all connections between two machines")                                         \
   X(failed_syncs, "", 0, 1000, 0, 2, "syncs that fail")                                                                   \
   X(rots, "", 0, 1000, 0, 2, "sectors that rot, on machines that may lose their disk")                                    \
   X(read_errors, "", 0, 1000, 0, 1, "sectors that cannot be read, on machines that may lose their disk")                  \
@@ -57,7 +57,7 @@ namespace mneme::sim {
   X(slow_disks, "", 0, 1000, 0, 2, "times that a disk is slow for a while")                                               \
   X(clock_drifts, "", 0, 1000, 0, 3, "changes of a monotonic clock's drift")                                              \
   X(clock_jumps, "", 0, 1000, 0, 3, "jumps of a wall clock")                                                              \
-  X(vanishing_clients, "", 0, 1000, 0, 3, "client processes that are killed and come back")                               \
+  X(vanishing_clients, "", 0, 1000, 0, 6, "client processes that are killed and come back")                               \
   X(mix_get, "", 0, 1000, 20, 50, "weight of GET among the operations")                                                   \
   X(mix_set, "", 0, 1000, 10, 40, "weight of SET")                                                                        \
   X(mix_del, "", 0, 1000, 0, 10, "weight of DEL")                                                                         \

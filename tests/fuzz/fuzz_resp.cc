@@ -17,8 +17,8 @@ struct Outcome {
   bool operator==(const Outcome&) const = default;
 };
 
-// Every piece is shown in a block of its own size, so that a read past its end is a sanitizer's business, and made while
-// the former one lives, so that the buffer moves.
+// Every piece is shown in a block of its own size, so that a read past its end is a sanitizer's business, and made
+// while the former one lives, so that the buffer moves.
 Outcome feed(std::string_view stream, size_t piece) {
   RequestParser parser;
   Outcome outcome;
