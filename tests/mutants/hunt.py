@@ -1,0 +1,384 @@
+"""The work behind script/mutants: plant a mistake, count the seeds until the simulator notices.
+
+A mutant is a patch with a header of `key: value` lines (id, mistake, expected, source). It is applied to a copy of the
+tracked files under build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what
+it touches. Seeds run in growing batches, every batch to its end, so that the lowest seed that fails does not depend on
+timing.
+"""
+import argparse
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PATCHES = ROOT / "tests" / "mutants"
+SCRATCH = ROOT / "build" / "mutants"
+TREE = SCRATCH / "tree"
+OK, MISSED, USAGE, HARNESS, INTERRUPTED = 0, 1, 2, 70, 130
+
+FIRST_BATCH = 4
+LARGEST_BATCH = 128
+RANGE_DISTANCE = 1_000_000
+LEAST_CONTROL = 500
+KEYS = ("id", "mistake", "expected", "source")
+
+
+class Usage(Exception):
+    pass
+
+
+class Broken(Exception):
+    """The harness cannot go on: not a mutant's fault."""
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(text):
+    """Something that the next line may replace."""
+    if sys.stderr.isatty():
+        print("\r\033[K" + text, end="", file=sys.stderr, flush=True)
+
+
+def clear():
+    show("")
+
+
+# --- Patches
+
+
+class Mutant:
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            text = self.path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Usage(f"{path}: {error.strerror if isinstance(error, OSError) else 'is not text'}")
+        fields = {}
+        for line in text.splitlines():
+            if line.startswith(("diff ", "--- ", "Index: ")):
+                break
+            match = re.match(r"(\w+):\s*(.*)$", line)
+            if match and match[1] in KEYS:
+                fields[match[1]] = match[2].strip()
+        self.id = fields.get("id", self.path.stem)
+        self.mistake = fields.get("mistake", "")
+        self.source = fields.get("source", "")
+        self.expected = [name.strip() for name in fields.get("expected", "").split("|") if name.strip()]
+        self.planted = self.path.parent == PATCHES
+
+
+def known_mutants():
+    mutants = [Mutant(path) for path in sorted(PATCHES.glob("*.patch"))]
+    for mutant in mutants:
+        if mutant.id != mutant.path.stem or not mutant.mistake or not mutant.expected:
+            raise Usage(f"{mutant.path}: the header must have id: (as the file is named), mistake: and expected:")
+    return mutants
+
+
+def choose(ids, files):
+    mutants = known_mutants()
+    by_id = {mutant.id: mutant for mutant in mutants}
+    unknown = [id for id in ids if id not in by_id]
+    if unknown:
+        there = "\n".join(f"  {mutant.id}  {mutant.mistake}" for mutant in mutants)
+        raise Usage(f"no mutant {', '.join(unknown)}; there are\n{there}")
+    chosen = [by_id[id] for id in dict.fromkeys(ids)] + [Mutant(file) for file in files]
+    if not chosen:
+        chosen = mutants
+    ids = [mutant.id for mutant in chosen]
+    for mutant in chosen:
+        if not re.fullmatch(r"[\w.-]+", mutant.id) or mutant.id == "control" or ids.count(mutant.id) > 1:
+            raise Usage(f"{mutant.path}: the id '{mutant.id}' is taken or cannot name a file")
+    return chosen
+
+
+# --- The copy of the tree
+
+
+def tracked_files():
+    """Path and content of what is under version control, as it stands in the work tree."""
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached"], capture_output=True)
+    if listed.returncode != 0:
+        raise Broken(f"git ls-files: {listed.stderr.decode(errors='replace').strip()}")
+    files = {}
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if name and path.is_file() and not path.is_symlink():
+            files[name] = path.read_bytes()
+    return files
+
+
+def restore(files):
+    """Makes the copy equal to `files`, touching only what differs, so that nothing else is compiled again."""
+    for directory, names, entries in os.walk(TREE):
+        if Path(directory) == TREE and "build" in names:
+            names.remove("build")
+        for entry in entries:
+            path = Path(directory) / entry
+            if str(path.relative_to(TREE)) not in files:
+                path.unlink()
+    for name, content in files.items():
+        path = TREE / name
+        if path.is_file() and path.read_bytes() == content:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if os.access(ROOT / name, os.X_OK) else 0o644)
+
+
+def git_apply(mutant, *flags):
+    # Out of sight of the repository around it, which would make git look for the files there.
+    environment = dict(os.environ, GIT_CEILING_DIRECTORIES=str(SCRATCH), GIT_DIR=str(SCRATCH / "no-repository"))
+    return subprocess.run(["git", "apply", "-C1", *flags, str(mutant.path.resolve())], cwd=TREE, env=environment,
+                          capture_output=True, text=True)
+
+
+def plant(mutant, files):
+    restore(files)
+    tried = git_apply(mutant, "--verbose")
+    if tried.returncode == 0:
+        return
+    # Says which hunks do not fit, by leaving them in .rej files.
+    git_apply(mutant, "--reject", "--recount")
+    hunks = []
+    for rejected in sorted(TREE.rglob("*.rej")):
+        if "build" in rejected.relative_to(TREE).parts[:1]:
+            continue
+        text = rejected.read_text()
+        hunks.append(text[text.find("\n@@ ") + 1 :] if "\n@@ " in text else text)
+        hunks[-1] = f"in {str(rejected.relative_to(TREE))[:-4]}:\n{hunks[-1].rstrip()}"
+    restore(files)
+    details = "\n".join(hunks) or tried.stderr.strip()
+    raise Usage(f"{mutant.path}: does not apply to the tree as it is; what does not fit is\n{details}")
+
+
+def build():
+    """The path of the command, or the compiler's complaint."""
+    environment = dict(os.environ, CCACHE_BASEDIR=str(TREE), CCACHE_NOHASHDIR="1")
+    directory = TREE / "build" / "release"
+    commands = [["ninja", "-C", str(directory), "--quiet", "mneme"]]
+    if not (directory / "build.ninja").exists():
+        commands.insert(0, ["cmake", "--preset", "release"])
+    for command in commands:
+        run = subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True)
+        if run.returncode != 0:
+            return None, "\n".join((run.stdout + run.stderr).strip().splitlines()[-30:])
+    return directory / "mneme", ""
+
+
+def built(name):
+    """Builds the copy as it is; the command stays under the name, for replays."""
+    command, complaint = build()
+    if command is None:
+        return None, complaint
+    kept = SCRATCH / "bin" / name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(".part")
+    shutil.copy2(command, partial)
+    partial.rename(kept)
+    return kept, ""
+
+
+# --- Seeds
+
+
+def simulate(command, first, last, cases, black_box):
+    flags = ["--black-box-only"] if black_box else []
+    line = [str(command), "sim", "--json", "--keep-going", "--seeds", f"{first}..{last}", "--out", str(cases), *flags]
+    run = subprocess.run(line, capture_output=True, text=True, cwd=SCRATCH)
+    try:
+        return json.loads(run.stdout)
+    except ValueError:
+        raise Broken(f"{' '.join(line)}\nended with exit code {run.returncode} and printed no JSON object:\n"
+                     f"{(run.stdout + run.stderr).strip()[-2000:]}")
+
+
+def hunt(name, command, first, budget, black_box):
+    """Runs seeds from `first` on until one fails or the CPU time is spent."""
+    cases = SCRATCH / "cases" / (name + ("-black-box" if black_box else ""))
+    found = {"caught": False, "property": None, "seed": None, "seeds": 0, "cpu_s": 0.0, "inconclusive": 0}
+    begin, batch = first, FIRST_BATCH
+    while found["cpu_s"] < budget:
+        result = simulate(command, begin, begin + batch - 1, cases, black_box)
+        found["cpu_s"] += result["cpu_s"]
+        found["inconclusive"] += result["inconclusive"]
+        failures = sorted(result["failures"], key=lambda failure: failure["seed"])
+        if failures:
+            failure = failures[0]
+            found.update(caught=True, property=failure["property"], seed=failure["seed"], summary=failure["summary"],
+                         case=failure["case"], seeds=failure["seed"] - first + 1)
+            break
+        begin += batch
+        found["seeds"] = begin - first
+        # No more than a few seconds beyond what the budget leaves.
+        per_seed = max(found["cpu_s"] / found["seeds"], 1e-4)
+        batch = min(batch * 2, LARGEST_BATCH, max(1, int((budget - found["cpu_s"]) / per_seed) + 1))
+        what = "black box: " if black_box else ""
+        show(f"{name}: {what}{found['seeds']} seeds, {found['cpu_s']:.0f} of {budget} CPU seconds")
+    clear()
+    found["cpu_s"] = round(found["cpu_s"], 2)
+    return found
+
+
+def examine(mutant, command, arguments):
+    report = {"id": mutant.id, "mistake": mutant.mistake, "source": mutant.source, "expected": mutant.expected}
+    for mode in ("all", "black_box"):
+        runs = []
+        for nth in range(arguments.ranges):
+            found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, arguments.seconds, mode == "black_box")
+            found["declared"] = found["caught"] and found["property"] in mutant.expected
+            runs.append(found)
+            judge = "the black box alone" if mode == "black_box" else "the simulator"
+            if found["caught"]:
+                say(f"{mutant.id}: {judge} caught it: {found['property']}, seed {found['seed']}, "
+                    f"{found['cpu_s']:.1f} CPU seconds")
+            else:
+                say(f"{mutant.id}: {judge} missed it in {found['seeds']} seeds, {found['cpu_s']:.0f} CPU seconds")
+        # The slowest of several ranges, and one that missed it before any that did not.
+        worst = max(runs, key=lambda found: (not found["caught"], found["seeds"]))
+        report[mode] = dict(worst, ranges=runs) if arguments.ranges > 1 else worst
+    report["caught"] = report["all"]["caught"]
+    return report
+
+
+def run_control(command, seeds):
+    cases = SCRATCH / "cases" / "control"
+    total = {"id": "control", "seeds": 0, "passed": 0, "failed": 0, "inconclusive": 0, "cpu_s": 0.0, "failures": []}
+    while total["seeds"] < seeds:
+        first = total["seeds"] + 1
+        result = simulate(command, first, min(first + LARGEST_BATCH - 1, seeds), cases, False)
+        for key in ("seeds", "passed", "failed", "inconclusive", "cpu_s", "failures"):
+            total[key] += result[key]
+        show(f"control: {total['seeds']} of {seeds} seeds, {total['failed']} failed")
+    clear()
+    total["cpu_s"] = round(total["cpu_s"], 2)
+    total["clean"] = total["passed"] == total["seeds"]
+    return total
+
+
+# --- What is printed
+
+
+def row(cells):
+    line = f"{cells[0]:<8} {cells[1]:<22} {cells[2]:>8} {cells[3]:>8} {cells[4]:>7}   {cells[5]:<18} {cells[6]:>8} {cells[7]:>7}"
+    return line.rstrip()
+
+
+def print_table(reports, control):
+    print(row(("mutant", "caught by", "seed", "seeds", "CPU s", "black box alone", "seeds", "CPU s")))
+    other = False
+    for report in reports:
+        if "build_failed" in report:
+            print(row((report["id"][:8], "DOES NOT BUILD", "", "", "", "", "", "")))
+            continue
+        found, box = report["all"], report["black_box"]
+        mark = ""
+        if found["caught"] and report["expected"] and not found["declared"]:
+            mark, other = " *", True
+        print(row((report["id"][:8], (found["property"] if found["caught"] else "MISSED")[:20] + mark,
+                   found["seed"] or "", found["seeds"], f"{found['cpu_s']:.1f}",
+                   (box["property"] if box["caught"] else "missed")[:18], box["seeds"], f"{box['cpu_s']:.1f}")))
+    verdict = "clean" if control["clean"] else f"{control['failed']} failed, {control['inconclusive']} inconclusive"
+    print(row(("control", verdict, "", control["seeds"], f"{control['cpu_s']:.1f}", "", "", "")))
+    if other:
+        print("* caught, but by another property than the declared one")
+    for report in reports:
+        if "build_failed" in report:
+            print(f"\n{report['id']} does not build:\n{report['build_failed']}")
+    for failure in control["failures"][:5]:
+        print(f"\ncontrol, seed {failure['seed']}: {failure['property']}: {failure['summary']}")
+        print(f"  replay   build/mutants/bin/control replay {failure['case']}")
+    shown = next((report for report in reports if report.get("caught")), None)
+    if shown:
+        case = os.path.relpath(SCRATCH / shown["all"]["case"], Path.cwd())
+        command = os.path.relpath(SCRATCH / "bin" / shown["id"], Path.cwd())
+        print(f"\nHow {shown['id']} fails:  {command} replay {case} --trace")
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="script/mutants", description="Plants known mistakes and counts the seeds until the simulator notices.",
+        epilog="Exit codes: 0 all caught and the control clean; 1 not so; 2 usage, or a patch that does not apply.")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="which of tests/mutants; default: all, unless --patch")
+    parser.add_argument("--patch", action="append", default=[], metavar="FILE", help="a patch that is not in the tree")
+    parser.add_argument("--seconds", type=int, default=600, metavar="CPU",
+                        help="CPU seconds after which a mutant counts as missed, for each of the two ways (default 600)")
+    parser.add_argument("--ranges", type=int, default=1, metavar="N",
+                        help="hunt in N ranges of seeds; the slowest is shown (default 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.seconds < 1 or arguments.ranges < 1:
+        parser.error("--seconds and --ranges are whole numbers from 1 on")
+    return arguments
+
+
+def lock():
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    file = open(SCRATCH / "lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("another script/mutants is at work in build/mutants; waiting for it")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def main(argv):
+    arguments = parse(argv)
+    mutants = choose(arguments.ids, arguments.patch)
+    held = lock()
+    files = tracked_files()
+    TREE.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(SCRATCH / "cases", ignore_errors=True)
+    for mutant in mutants:
+        plant(mutant, files)  # a patch that does not apply is told before anything is built
+    restore(files)
+    say("building the unmutated control")
+    control_command, complaint = built("control")
+    if control_command is None:
+        raise Broken(f"the tree does not build without a mutant:\n{complaint}")
+    reports = []
+    for mutant in mutants:
+        plant(mutant, files)
+        begin = time.monotonic()
+        command, complaint = built(mutant.id)
+        if command is None:
+            say(f"{mutant.id}: does not build")
+            reports.append({"id": mutant.id, "mistake": mutant.mistake, "caught": False, "build_failed": complaint})
+            continue
+        say(f"{mutant.id}: built in {time.monotonic() - begin:.0f} s: {mutant.mistake}")
+        reports.append(examine(mutant, command, arguments))
+    restore(files)
+    needed = [report[mode]["seeds"] for report in reports if "all" in report for mode in ("all", "black_box")
+              if report[mode]["caught"]]
+    control = run_control(control_command, max(needed + [LEAST_CONTROL]))
+    if arguments.json:
+        print(json.dumps({"mutants": reports, "control": control}, indent=1))
+    else:
+        print_table(reports, control)
+    held.close()
+    return OK if control["clean"] and all(report["caught"] for report in reports) else MISSED
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Usage as error:
+        say(f"mutants: {error}")
+        sys.exit(USAGE)
+    except Broken as error:
+        say(f"mutants: {error}")
+        sys.exit(HARNESS)
+    except KeyboardInterrupt:
+        clear()
+        sys.exit(INTERRUPTED)
