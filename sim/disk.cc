@@ -11,7 +11,24 @@ namespace mneme::sim {
 
 namespace {
 constexpr uint64_t kSector = limits::kSectorBytes;
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 40;
+
+// As the real disk has it. The root itself is "".
+Result<void> check_path(std::string_view path, bool may_be_root) {
+  if (path.empty() && may_be_root) return {};
+  size_t begin = 0;
+  bool strange = path.find('\0') != std::string_view::npos;
+  while (!strange && begin <= path.size()) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    const std::string_view part = path.substr(begin, end - begin);
+    strange = part.empty() || part == "." || part == "..";
+    begin = end + 1;
+  }
+  if (!strange) return {};
+  return fail(ErrorCode::kInvalid, "the path does not lead to a place below the disk's root");
 }
+
+}  // namespace
 
 // --- DiskState
 
@@ -32,27 +49,54 @@ std::shared_ptr<Inode> DiskState::find(const std::string& path) const {
   return found == cached_.end() ? nullptr : found->second;
 }
 
-void DiskState::change(std::string directory, std::vector<std::pair<std::string, std::shared_ptr<Inode>>> names) {
-  for (auto& [name, inode] : names) {
+bool DiskState::is_directory(const std::string& path) const {
+  auto inode = find(path);
+  return inode && inode->directory;
+}
+
+bool DiskState::Change::touches_a_name_of(const Change& other) const {
+  for (auto& [name, inode] : names)
+    for (auto& [its, its_inode] : other.names)
+      if (name == its) return true;
+  return false;
+}
+
+void DiskState::change(Change change) {
+  for (auto& [name, inode] : change.names) {
     if (inode)
       cached_[name] = inode;
     else
       cached_.erase(name);
   }
-  changes_.push_back({std::move(directory), std::move(names)});
+  changes_.push_back(std::move(change));
+}
+
+void DiskState::hold(const Change& change) {
+  for (auto& [name, inode] : change.names) {
+    if (inode)
+      durable_[name] = inode;
+    else
+      durable_.erase(name);
+  }
 }
 
 void DiskState::sync_directory(const std::string& directory) {
-  std::erase_if(changes_, [&](const Change& change) {
-    if (change.directory != directory) return false;
-    for (auto& [name, inode] : change.names) {
-      if (inode)
-        durable_[name] = inode;
-      else
-        durable_.erase(name);
-    }
-    return true;
-  });
+  auto concerned = [&](const Change& c) { return c.directory == directory || c.other_directory == directory; };
+  std::vector<bool> synced(changes_.size());
+  for (size_t i = changes_.size(); i-- > 0;) {
+    synced[i] = synced[i] || concerned(changes_[i]);
+    // Only one that crosses directories can take along a change of another directory.
+    if (!synced[i] || !changes_[i].crosses()) continue;
+    for (size_t j = 0; j < i; ++j) synced[j] = synced[j] || changes_[i].touches_a_name_of(changes_[j]);
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < changes_.size(); ++i) {
+    if (synced[i])
+      hold(changes_[i]);
+    else if (kept++ != i)
+      changes_[kept - 1] = std::move(changes_[i]);
+  }
+  changes_.resize(kept);
 }
 
 void DiskState::sync_ranges(Inode& inode, size_t count) {
@@ -96,19 +140,10 @@ void DiskState::power_loss() {
     holds[i] = holds[i] || world_.chance(500'000, Choice::kTornEntry, actor_, cause, i);
     if (!holds[i]) continue;
     for (size_t j = 0; j < i; ++j)
-      for (auto& [name, inode] : changes_[i].names)
-        for (auto& [earlier, other] : changes_[j].names)
-          if (name == earlier) holds[j] = true;
+      if (changes_[i].touches_a_name_of(changes_[j])) holds[j] = true;
   }
-  for (size_t i = 0; i < changes_.size(); ++i) {
-    if (!holds[i]) continue;
-    for (auto& [name, inode] : changes_[i].names) {
-      if (inode)
-        durable_[name] = inode;
-      else
-        durable_.erase(name);
-    }
-  }
+  for (size_t i = 0; i < changes_.size(); ++i)
+    if (holds[i]) hold(changes_[i]);
   changes_.clear();
   // An entry below a directory that is gone is gone too.
   std::erase_if(durable_, [&](const auto& entry) {
@@ -270,7 +305,7 @@ class MachineFile final : public env::File {
 
   Result<void> truncate(uint64_t size_bytes) override {
     machine_.life()->check_alive();
-    CHECK(writable_);
+    TRY(may_write(size_bytes, 0));
     if (size_bytes > inode_->cached.size() && disk_.state_.full_) return full();
     uint64_t old = inode_->cached.size();
     inode_->cached.resize(size_bytes);
@@ -289,15 +324,23 @@ class MachineFile final : public env::File {
     return fail(ErrorCode::kNoSpace, fmt::format("writing {}: no space left on device", path_));
   }
 
+  Result<void> may_write(uint64_t offset, uint64_t bytes) const {
+    if (!writable_) return fail(ErrorCode::kInvalid, fmt::format("writing {}: it is open for reading only", path_));
+    if (offset > kMaxFileBytes - bytes)
+      return fail(ErrorCode::kInvalid, fmt::format("writing {}: file too large", path_));
+    return {};
+  }
+
   Result<void> put(uint64_t offset, ByteView data) {
     machine_.life()->check_alive();
-    CHECK(writable_);
+    TRY(may_write(offset, data.size()));
+    if (data.empty()) return {};
     Bytes& content = inode_->cached;
     if (offset + data.size() > content.size()) {
       if (disk_.state_.full_) return full();
       content.resize(offset + data.size());
     }
-    if (!data.empty()) std::memcpy(content.data() + offset, data.data(), data.size());
+    std::memcpy(content.data() + offset, data.data(), data.size());
     inode_->dirty.push_back({offset, offset + data.size()});
     if (!inode_->unreadable.empty())
       std::erase_if(inode_->unreadable, [&](uint64_t sector) {
@@ -331,6 +374,7 @@ class MachineFile final : public env::File {
 };
 
 Result<std::unique_ptr<env::File>> MachineDisk::open(const std::string& path, env::OpenMode mode) {
+  TRY(check_path(path, false));
   take_time(Kind::kMeta, 0);
   auto inode = state_.find(path);
   if (mode == env::OpenMode::kCreate) {
@@ -341,7 +385,7 @@ Result<std::unique_ptr<env::File>> MachineDisk::open(const std::string& path, en
     if (state_.full_) return fail(ErrorCode::kNoSpace, fmt::format("creating {}: no space left on device", path));
     inode = std::make_shared<Inode>();
     inode->number = ++state_.inodes_;
-    state_.change(DiskState::parent(path), {{path, inode}});
+    state_.change({DiskState::parent(path), DiskState::parent(path), {{path, inode}}});
   } else if (!inode) {
     return fail(ErrorCode::kNotFound, fmt::format("opening {}: no such file or directory", path));
   }
@@ -350,6 +394,7 @@ Result<std::unique_ptr<env::File>> MachineDisk::open(const std::string& path, en
 }
 
 Result<std::vector<std::string>> MachineDisk::list(const std::string& directory) {
+  TRY(check_path(directory, true));
   take_time(Kind::kMeta, 0);
   auto inode = state_.find(directory);
   if (!inode || !inode->directory)
@@ -362,6 +407,7 @@ Result<std::vector<std::string>> MachineDisk::list(const std::string& directory)
 }
 
 Result<void> MachineDisk::make_dir(const std::string& path) {
+  TRY(check_path(path, false));
   take_time(Kind::kMeta, 0);
   if (auto inode = state_.find(path)) {
     if (inode->directory) return {};
@@ -374,40 +420,62 @@ Result<void> MachineDisk::make_dir(const std::string& path) {
   auto inode = std::make_shared<Inode>();
   inode->number = ++state_.inodes_;
   inode->directory = true;
-  state_.change(DiskState::parent(path), {{path, inode}});
+  state_.change({DiskState::parent(path), DiskState::parent(path), {{path, inode}}});
   return {};
 }
 
 Result<void> MachineDisk::rename(const std::string& from, const std::string& to) {
+  TRY(check_path(from, false));
+  TRY(check_path(to, false));
   take_time(Kind::kMeta, 0);
   auto inode = state_.find(from);
   if (!inode) return fail(ErrorCode::kNotFound, fmt::format("renaming {}: no such file or directory", from));
-  CHECK(!inode->directory && DiskState::parent(from) == DiskState::parent(to));
-  state_.change(DiskState::parent(from), {{from, nullptr}, {to, inode}});
+  if (!state_.is_directory(DiskState::parent(to)))
+    return fail(ErrorCode::kNotFound, fmt::format("renaming {} to {}: no such directory", from, to));
+  if (from == to) return {};
+  auto replaced = state_.find(to);
+  if (replaced && (inode->directory || replaced->directory))
+    return fail(ErrorCode::kExists, fmt::format("renaming {} to {}: a directory is not replaced", from, to));
+  DiskState::Change change{DiskState::parent(from), DiskState::parent(to), {{from, nullptr}, {to, inode}}};
+  if (inode->directory) {
+    const std::string below = from + '/';
+    if (to.starts_with(below))
+      return fail(ErrorCode::kInvalid, fmt::format("renaming {} to {}: into itself", from, to));
+    // Entries are kept by their full paths, so that what is below goes along.
+    for (auto entry = state_.cached_.lower_bound(below);
+         entry != state_.cached_.end() && entry->first.starts_with(below); ++entry) {
+      change.names.emplace_back(entry->first, nullptr);
+      change.names.emplace_back(to + '/' + entry->first.substr(below.size()), entry->second);
+    }
+  }
+  state_.change(std::move(change));
   return {};
 }
 
 Result<void> MachineDisk::remove(const std::string& path) {
+  TRY(check_path(path, false));
   take_time(Kind::kMeta, 0);
   auto inode = state_.find(path);
   if (!inode) return fail(ErrorCode::kNotFound, fmt::format("removing {}: no such file or directory", path));
   if (inode->directory)
     for (auto& [other, entry] : state_.cached_)
       if (!other.empty() && other != path && DiskState::parent(other) == path)
-        return fail(ErrorCode::kInvalid, fmt::format("removing {}: the directory is not empty", path));
-  state_.change(DiskState::parent(path), {{path, nullptr}});
+        return fail(ErrorCode::kExists, fmt::format("removing {}: the directory is not empty", path));
+  state_.change({DiskState::parent(path), DiskState::parent(path), {{path, nullptr}}});
   return {};
 }
 
 Result<void> MachineDisk::sync_dir(const std::string& directory) {
+  TRY(check_path(directory, true));
   take_time(Kind::kSync, 0);
-  if (!state_.find(directory))
+  if (!state_.is_directory(directory))
     return fail(ErrorCode::kNotFound, fmt::format("syncing {}: no such directory", directory));
   state_.sync_directory(directory);
   return {};
 }
 
 Result<std::unique_ptr<env::DirectoryLock>> MachineDisk::lock(const std::string& directory) {
+  TRY(check_path(directory, true));
   take_time(Kind::kMeta, 0);
   auto inode = state_.find(directory);
   if (!inode || !inode->directory)

@@ -79,19 +79,25 @@ class DiskState {
  private:
   friend class MachineDisk;
   friend class MachineFile;
-  // A change of directory entries not yet synced: `names` are the entries it touches, to their new inode or none.
+  // A change of directory entries not yet synced: `names` are the entries it touches, to their new inode or none. A
+  // sync of either directory makes it durable as a whole; they differ for a rename across directories.
   struct Change {
     std::string directory;
+    std::string other_directory;
     std::vector<std::pair<std::string, std::shared_ptr<Inode>>> names;
+    bool crosses() const { return directory != other_directory; }
+    bool touches_a_name_of(const Change& other) const;
   };
   using Entries = std::map<std::string, std::shared_ptr<Inode>>;  // by full path
 
   std::shared_ptr<Inode> find(const std::string& path) const;
-  void change(std::string directory, std::vector<std::pair<std::string, std::shared_ptr<Inode>>> names);
+  void change(Change change);
+  void hold(const Change& change);  // makes it durable
   void sync_directory(const std::string& directory);
   void sync_ranges(Inode& inode, size_t count);  // makes the first `count` dirty ranges durable
   void fail_sync(Inode& inode, uint64_t cause);
   std::shared_ptr<Inode> pick_file(uint64_t cause) const;
+  bool is_directory(const std::string& path) const;
   static std::string parent(const std::string& path);
 
   World& world_;

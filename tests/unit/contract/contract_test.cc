@@ -5,6 +5,7 @@
 #include "tests/contract/disk.h"
 #include "tests/contract/network.h"
 #include "tests/unit/contract/real_world.h"
+#include "tests/unit/contract/simulated_world.h"
 
 using namespace mneme;
 using namespace mneme::contract;
@@ -16,9 +17,12 @@ using Thread = RealWorld<disk::Way::kThread>;
 using Uring = RealWorld<disk::Way::kUring>;
 using Adaptive = RealWorld<disk::Way::kAdaptive>;
 
-using ClockWorlds = std::tuple<Blocking>;
-using NetworkWorlds = std::tuple<Blocking>;
-using DiskWorlds = std::tuple<Blocking, Thread, Uring, Adaptive>;
+using Simulated = SimulatedWorld<false>;
+using SimulatedBlocking = SimulatedWorld<true>;
+
+using ClockWorlds = std::tuple<Blocking, Simulated>;
+using NetworkWorlds = std::tuple<Blocking, Simulated>;
+using DiskWorlds = std::tuple<Blocking, Thread, Uring, Adaptive, Simulated, SimulatedBlocking>;
 
 template <class World>
 bool is_available(World& world) {

@@ -195,3 +195,37 @@ TEST_CASE("rot changes a durable sector and a latent error makes one unreadable"
         return {};
       });
 }
+
+TEST_CASE("a rename across directories holds as a whole or not at all; a sync of either makes it hold", "[sim][disk]") {
+  std::set<bool> moved;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const uint64_t synced = seed % 3;  // neither, from, to
+    crash_between(
+        seed, CrashKind::kPowerLoss,
+        [&](Env& env) -> Result<void> {
+          TRY(env.disk.make_dir("a"));
+          TRY(env.disk.make_dir("b"));
+          TRY(env.disk.sync_dir(""));
+          if (synced == 0) {
+            TRY(env.disk.open("a/f", env::OpenMode::kCreate));
+            TRY(env.disk.sync_dir("a"));
+          } else {
+            // Its creation is not synced by itself, but the rename brings it along.
+            TRY(env.disk.open("a/f", env::OpenMode::kCreate));
+          }
+          TRY(env.disk.rename("a/f", "b/f"));
+          if (synced != 0) TRY(env.disk.sync_dir(synced == 1 ? "a" : "b"));
+          return {};
+        },
+        nullptr,
+        [&](Env& env) -> Result<void> {
+          const bool there = TRY(env.disk.list("b")).size() == 1;
+          const bool still_here = TRY(env.disk.list("a")).size() == 1;
+          CHECK(there != still_here);
+          if (synced != 0) CHECK(there);
+          if (synced == 0) moved.insert(there);
+          return {};
+        });
+  }
+  CHECK(moved.size() == 2);
+}
