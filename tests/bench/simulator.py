@@ -1,0 +1,71 @@
+"""The simulator by itself, and the checker."""
+import json
+import os
+import re
+import statistics
+
+from common import BUILD, MNEME, ROOT, Figure, run
+
+# A run with next to nothing in it: what remains is what every seed costs.
+TINY = ["nodes=1", "clients=1", "operations=1", "duration=100"]
+
+
+def settings(values):
+    return [word for value in values for word in ("--set", value)]
+
+
+def drawn():
+    """From where each seed draws its heartbeat and its mix of operations."""
+    with open(os.path.join(ROOT, "sim", "scenarios", "options.h")) as f:
+        found = re.findall(r'X\((\w+), "(\w*)", \d+, \d+, (\d+), (\d+),', f.read())
+    return ", ".join(f"{name} {low}..{high}{' ' + unit if unit else ''}" for name, unit, low, high in found
+                     if name.startswith("mix_") or name in ("heartbeat", "nodes", "clients"))
+
+
+def sim(seeds, *words):
+    out, wall, cpu, peak = run([MNEME, "sim", "--seeds", f"1..{seeds}", "--json", *words], 280)
+    return json.loads(out.splitlines()[-1]), wall, cpu, peak
+
+
+def measure(report, flags):
+    seeds = 80 if flags.quick else 200
+    turns = [sim(seeds) for _ in range(min(flags.turns, 3))]
+    result = turns[0][0]
+    report.say("  drawn for each seed: " + drawn())
+    per_cpu = statistics.median(r["operations"] / r["cpu_s"] for r, *_ in turns)
+    report.add(Figure("sim", "checked operations per CPU second", "ops/s", per_cpu, 30_000, details={
+        "events per CPU second": statistics.median(r["events"] / r["cpu_s"] for r, *_ in turns),
+        "seeds": seeds, "operations": result["operations"], "unknown": result["unknown"], "faults": result["faults"],
+        "failed": result["failed"], "trace hash": result["trace_hash"]}))
+    idle = [json.loads(run([os.path.join(BUILD, "bench_idle")])[0]) for _ in range(flags.turns)]
+    report.add(Figure("sim", "idle cluster of five", "virtual s/CPU s",
+                      statistics.median(r["virtual_s"] / r["cpu_s"] for r in idle), 20_000, details={
+                          "heartbeat ms": idle[0]["heartbeat_ms"],
+                          "events per virtual second": idle[0]["events"] / idle[0]["virtual_s"]}))
+    count = 200
+    tiny = [sim(count, "--jobs", "1", *settings(TINY)) for _ in range(flags.turns)]
+    report.add(Figure("sim", "overhead per seed", "ms",
+                      statistics.median(wall for _, wall, *_ in tiny) * 1000 / count, 5, True, details={
+                          "of it in the run, ms": statistics.median(r["cpu_s"] for r, *_ in tiny) * 1000 / count,
+                          "options": " ".join(TINY)}))
+    report.add(Figure("sim", "peak memory of a seed", "MiB", max(peak for *_, peak in turns) / 1024, 64, True))
+
+
+def measure_checker(report, flags):
+    """The whole process, starting and reading the file included."""
+    if not re.search(r"^  check ", run([MNEME, "--help"])[0], re.M):
+        report.skip("checker", "this build has no command that checks history files")
+        return
+    folder = os.path.join(ROOT, "tests", "golden", "histories")
+    took = {}
+    for file in sorted(os.listdir(folder)):
+        if not file.endswith((".log", ".txt")):
+            continue
+        flags_for = ["--model", "register", "--format", "jepsen"] if file.endswith(".log") else \
+            ["--model", "kv", "--format", "kv"]
+        turns = [run([MNEME, "check", os.path.join(folder, file), *flags_for], 60, accept=(0, 1)) for _ in
+                 range(flags.turns)]
+        took[file] = statistics.median(cpu for _, _, cpu, _ in turns) * 1000
+    slowest = max(took, key=took.get)
+    report.add(Figure("checker", "slowest history", "ms", took[slowest], 10, True, details={
+        "file": slowest, "histories": len(took), "all of them, ms": sum(took.values())}))
