@@ -33,8 +33,10 @@ class AdaptiveEngine final : public Engine {
   int64_t write_and_sync(int descriptor, uint64_t offset, ByteView data, bool only_these) override {
     return choose(data.size()).write_and_sync(descriptor, offset, data, only_these);
   }
-  int64_t sync(int descriptor) override { return choose(0).sync(descriptor); }
-  void call(const std::function<void()>& work) override { choose(0).call(work); }
+  // Nobody waits for an answer to these, and how long they take is not known here: a sync of what has gathered in the
+  // page cache, of a whole segment of zeros for one, would hold everything up for a tenth of a second.
+  int64_t sync(int descriptor) override { return other_->sync(descriptor); }
+  void call(const std::function<void()>& work) override { other_->call(work); }
 
  private:
   Engine& choose(size_t size) { return size <= kSmallBytes && busy_() < kBusyFrom ? *here_ : *other_; }
