@@ -43,7 +43,8 @@ std::string encode_forward_reply(uint64_t request, const replica::Call& call) {
 Result<size_t> read_more(env::Stream& stream, std::string& buffer, size_t at_least) {
   const size_t room = std::clamp(at_least, size_t{4096}, limits::kReadChunkBytes);
   const size_t old = buffer.size();
-  buffer.resize(old + room);
+  // Not filled with zeros first: that would cost more than most reads.
+  buffer.resize_and_overwrite(old + room, [](char*, size_t size) { return size; });
   auto got = stream.read({reinterpret_cast<uint8_t*>(buffer.data()) + old, room});
   buffer.resize(old + (got ? *got : 0));
   return got;
