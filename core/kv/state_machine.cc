@@ -16,6 +16,10 @@ namespace {
 constexpr size_t kSweptKeys = 256;
 constexpr size_t kSweptSessions = 64;
 
+// Keys that are fetched ahead at once: more of them would push each other out of the nearest caches.
+constexpr size_t kMostExpected = 64;
+constexpr size_t kFewRecords = 4096;  // are in the cache anyway
+
 constexpr uint64_t kStateSeed = 0x6d6e656d652e6d31;
 
 // A session's id is its entry's index and its command's position there; a batch has fewer than 2^20 commands.
@@ -53,6 +57,21 @@ bool StateMachine::sweep_pending() const {
 void StateMachine::skip(LogIndex index) {
   CHECK(index == applied_.next());
   applied_ = index;
+}
+
+// Nearly always the second argument is the key, and when it is not, nothing is lost but the hint.
+bool StateMachine::expect(std::string_view payload) {
+  if (table_.record_count() < kFewRecords) return true;
+  if (auto reader = BatchReader::open(payload)) {
+    while (expected_.size() < kMostExpected && reader->next(command_.meta, command_.args))
+      if (command_.args.size() > 1) expected_.push_back(table_.expect(command_.args[1]));
+  }
+  return expected_.size() < kMostExpected;
+}
+
+void StateMachine::expected() {
+  for (uint64_t key_hash : expected_) table_.expect_record(key_hash);
+  expected_.clear();
 }
 
 Result<void> StateMachine::apply(LogIndex index, std::string_view payload, ReplySink& sink) {

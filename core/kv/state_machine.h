@@ -55,6 +55,10 @@ class StateMachine {
   // Applies the entry after the last one applied. An error means that the payload is not a batch this build can read;
   // nothing has changed then and the replica must stop.
   Result<void> apply(LogIndex index, std::string_view payload, ReplySink& sink);
+  // Hints which payloads are applied next, all of them and then expected(), so that what they need is in the cache by
+  // then; false: there is no room for more. Changes nothing that can be observed.
+  bool expect(std::string_view payload);
+  void expected();
   // The entry after the last one applied carries nothing for us (a leader's no-op, a configuration).
   void skip(LogIndex index);
 
@@ -114,8 +118,9 @@ class StateMachine {
   LogIndex applied_;
   uint64_t expired_keys_ = 0;
   Probes* probes_;
-  Command command_;    // the one being applied
-  std::string reply_;  // its reply; here only to keep their memory
+  Command command_;                 // the one being applied
+  std::vector<uint64_t> expected_;  // hashes of keys
+  std::string reply_;               // its reply; here only to keep their memory
 };
 
 }  // namespace mneme::kv

@@ -80,6 +80,19 @@ Record* Table::find_record(std::string_view key, uint64_t key_hash) const {
   return record;
 }
 
+uint64_t Table::expect(std::string_view key) const {
+  const uint64_t key_hash = hash_key(key);
+  __builtin_prefetch(&buckets_[bucket_of(key_hash)]);
+  return key_hash;
+}
+
+void Table::expect_record(uint64_t key_hash) const {
+  const Record* record = buckets_[bucket_of(key_hash)];
+  if (record == nullptr) return;
+  __builtin_prefetch(record);
+  __builtin_prefetch(record + 1);  // its key
+}
+
 void Table::account(const Record& record, uint64_t key_hash, bool added) {
   uint64_t hash = hash_record(key_hash, record);
   size_t bytes = bytes_of(record.key_size, record.value.size());

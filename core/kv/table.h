@@ -80,6 +80,11 @@ class Table final : public Store {
   size_t bytes_used() const { return bytes_used_; }
   static size_t bytes_of(size_t key_bytes, size_t value_bytes);
 
+  // Hints that a key is about to be looked up, in two steps with other work between them: a lookup is a chain of cache
+  // misses, and those of many keys can be on their way at once. Neither changes anything.
+  uint64_t expect(std::string_view key) const;
+  void expect_record(uint64_t key_hash) const;
+
   // One at a time; null takes it away. Outlives its use here.
   void observe(TableObserver* observer) { observer_ = observer; }
 

@@ -264,7 +264,15 @@ void Replica::install(const raft::LogPosition& position) {
 }
 
 Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
-  for (const raft::Entry& entry : entries) {
+  size_t expected = 0;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const raft::Entry& entry = entries[i];
+    if (i == expected) {
+      bool room = true;
+      for (; expected < entries.size() && room; ++expected)
+        if (entries[expected].kind == raft::EntryKind::kData) room = machine_->expect(*entries[expected].payload);
+      machine_->expected();
+    }
     // Committed before the snapshot that has just been installed.
     if (entry.index <= machine_->applied()) continue;
     auto waiting = proposed_.find({entry.index, entry.term});
