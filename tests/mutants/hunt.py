@@ -269,8 +269,12 @@ def run_control(command, seeds):
 
 
 def row(cells):
-    line = f"{cells[0]:<8} {cells[1]:<22} {cells[2]:>8} {cells[3]:>8} {cells[4]:>7}   {cells[5]:<18} {cells[6]:>8} {cells[7]:>7}"
-    return line.rstrip()
+    left = f"{cells[0]:<8} {cells[1]:<22} {cells[2]:>8} {cells[3]:>8} {cells[4]:>7}"
+    return f"{left}   {cells[5]:<18} {cells[6]:>8} {cells[7]:>7}".rstrip()
+
+
+def replay(name, case):
+    return f"{os.path.relpath(SCRATCH / 'bin' / name)} replay {os.path.relpath(SCRATCH / case)}"
 
 
 def print_table(reports, control):
@@ -289,19 +293,19 @@ def print_table(reports, control):
                    (box["property"] if box["caught"] else "missed")[:18], box["seeds"], f"{box['cpu_s']:.1f}")))
     verdict = "clean" if control["clean"] else f"{control['failed']} failed, {control['inconclusive']} inconclusive"
     print(row(("control", verdict, "", control["seeds"], f"{control['cpu_s']:.1f}", "", "", "")))
+    if not control["clean"]:
+        print("The control is not clean, so a mutant may have been caught for the control's reason.")
     if other:
         print("* caught, but by another property than the declared one")
     for report in reports:
         if "build_failed" in report:
             print(f"\n{report['id']} does not build:\n{report['build_failed']}")
     for failure in control["failures"][:5]:
-        print(f"\ncontrol, seed {failure['seed']}: {failure['property']}: {failure['summary']}")
-        print(f"  replay   build/mutants/bin/control replay {failure['case']}")
+        print(f"\ncontrol, seed {failure['seed']}: {failure['property']}: {' '.join(failure['summary'].split())[:300]}")
+        print(f"  replay   {replay('control', failure['case'])}")
     shown = next((report for report in reports if report.get("caught")), None)
     if shown:
-        case = os.path.relpath(SCRATCH / shown["all"]["case"], Path.cwd())
-        command = os.path.relpath(SCRATCH / "bin" / shown["id"], Path.cwd())
-        print(f"\nHow {shown['id']} fails:  {command} replay {case} --trace")
+        print(f"\nHow {shown['id']} fails:  {replay(shown['id'], shown['all']['case'])} --trace")
 
 
 def parse(argv):
