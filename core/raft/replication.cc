@@ -173,7 +173,8 @@ void on_heartbeat_reply(Core& c, const Message& m) {
     case Flow::kReplicate:
       // It has answered a heartbeat that was sent after entries which it has not acknowledged: either they are on their
       // way to its disk, or they got lost. An empty append asks which, unless what it would follow is forgotten here.
-      if (p->match >= p->sent_before_check) break;
+      // It also asks one who is restored to say again, in good standing, what it said as a suspect.
+      if ((m.suspect ? p->match : p->sure_match) >= p->sent_before_check) break;
       if (std::optional<Term> term = c.log.term_at(p->next.prev())) {
         send_empty_append(c, *p, {p->next.prev(), *term});
       } else {

@@ -53,6 +53,11 @@ void run_seeds(WorldOptions options, uint64_t seeds) {
 
 TEST_CASE("three replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 3}, 600); }
 
+TEST_CASE("replicas whose damage takes terms with it stay safe and recover", "[raft]") {
+  run_seeds({.replicas = 3, .lose_votes = true}, 200);
+  run_seeds({.replicas = 5, .lose_votes = true}, 200);
+}
+
 TEST_CASE("five replicas under random faults stay safe and recover", "[raft]") { run_seeds({.replicas = 5}, 300); }
 
 TEST_CASE("replicas that are never damaged are safe and recover under random faults", "[raft]") {

@@ -131,11 +131,11 @@ void RandomWorld::start(size_t i) {
   after_step(i);
 }
 
-void RandomWorld::crash(size_t i) {
+void RandomWorld::crash(size_t i, bool write_under_way_lost) {
   TestReplica& replica = replicas_[i];
   if (!replica.raft) return;
   // The write under way may have got somewhere.
-  size_t kept = lives_[i].writing == 0 ? 0 : random(lives_[i].writing + 1);
+  size_t kept = lives_[i].writing == 0 || write_under_way_lost ? 0 : random(lives_[i].writing + 1);
   for (size_t n = 0; n < kept; ++n) {
     const Ready& ready = replica.unstored[n];
     if (ready.snapshot) lives_[i].checkpoint_state = chain_[ready.snapshot->index.value - 1];
@@ -147,14 +147,12 @@ void RandomWorld::crash(size_t i) {
 }
 
 void RandomWorld::damage(size_t i) {
-  crash(i);
+  crash(i, true);
   Life& life = lives_[i];
   TestDisk& disk = replicas_[i].disk;
   if (!life.before_write) return;
   HardState hard = disk.hard;
-  LogPosition base = disk.base;
   disk = *std::exchange(life.before_write, std::nullopt);
-  disk.compact(base);  // checkpoints are files of their own, and are not what was damaged
   if (!options_.lose_votes) disk.hard = hard;
   disk.suspect = true;
   life.damaged = true;
@@ -297,7 +295,13 @@ void RandomWorld::compact(size_t i) {
   raft.checkpoint_available({upto, *raft.term_at(upto)});
   replicas_[i].disk.compact({upto, *raft.term_at(upto)});
   lives_[i].checkpoint_state = chain_[upto.value - 1];
-  lives_[i].before_write.reset();
+  // The checkpoint is a file of its own; damage to the log takes nothing of it.
+  std::optional<TestDisk>& before = lives_[i].before_write;
+  if (before && before->last() >= upto) {
+    before->compact({upto, *raft.term_at(upto)});
+  } else {
+    before.reset();
+  }
   LogIndex keep(upto.value - std::min(random(10), upto.value));
   if (keep >= raft.first_index()) raft.compact(keep);
   after_step(i);
@@ -320,7 +324,7 @@ void RandomWorld::fault() {
   i = victim();
   if (chance_in(crash_) && replicas_[i].raft) {
     bool may_damage = options_.damage && std::none_of(lives_.begin(), lives_.end(), [](auto& l) { return l.damaged; });
-    if (may_damage && chance_in(300)) {
+    if (may_damage && chance_in(500)) {
       damage(i);
     } else {
       crash(i);

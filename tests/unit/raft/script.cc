@@ -223,6 +223,7 @@ void Script::restart(std::istringstream& rest) {
   for (std::string option; rest >> option;) {
     if (option == "suspect") r.disk.suspect = true;
     if (option.starts_with("lose=")) r.disk.lose(std::stoull(option.substr(5)));
+    if (option.starts_with("term=")) r.disk.hard = {Term(std::stoull(option.substr(5))), NodeId()};
   }
   cluster_.forget(NodeId(n));
   r.start(*this, *this);

@@ -15,8 +15,8 @@
 //   isolate N | heal                             nothing gets to or from N from now on
 //   propose N TEXT | read N CONTEXT
 //   disk N manual|auto | persist N [COUNT]       store what waits, or only the first COUNT Readys of it
-//   crash N | restart N [suspect] [lose=COUNT]   lose: the disk comes back without its last entries
-//   checkpoint N [INDEX] | compact N INDEX       a checkpoint at what is applied; the log forgets up to there
+//   crash N | restart N [suspect] [lose=COUNT] [term=T]   the disk comes back without its last entries, and at that
+//   term checkpoint N [INDEX] | compact N INDEX       a checkpoint at what is applied; the log forgets up to there
 //   unreachable N PEER | snapshot-failed N PEER
 //   log [N...] | state [N...]
 #pragma once
