@@ -192,9 +192,7 @@ void config_set(Server& server, Args args, std::string& out) {
   put_ok(out);
 }
 
-}  // namespace
-
-void execute_local(Server& server, Client& client, const kv::CommandSpec& spec, Args args, std::string& out) {
+void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args args, std::string& out) {
   switch (spec.id) {
     case CommandId::kPing:
       if (args.size() > 2) return kv::put_arity_error(out, "ping");
@@ -203,11 +201,14 @@ void execute_local(Server& server, Client& client, const kv::CommandSpec& spec, 
     case CommandId::kHello: return hello(server, client, args, out);
     case CommandId::kSelect: {
       auto index = protocol::parse_integer(args[1]);
-      if (!index) return put_error(out, "ERR invalid DB index");
+      if (!index) return put_error(out, kv::kNotAnInteger);
+      if (*index < INT32_MIN || *index > INT32_MAX)
+        return put_error(out, "ERR value is out of range, value must between -2147483648 and 2147483647");
       if (*index != 0) return put_error(out, "ERR DB index is out of range");
       return put_ok(out);
     }
     case CommandId::kAuth:
+      if (args.size() > 3) return put_error(out, kv::kSyntaxError);
       return put_error(out,
                        args.size() == 2
                            ? "ERR AUTH <password> called without any password configured for the default user. Are you "
@@ -230,11 +231,11 @@ void execute_local(Server& server, Client& client, const kv::CommandSpec& spec, 
       else
         return put_error(out, fmt::format("ERR Unrecognized option '{}'", args[2]));
       return put_ok(out);
-    case CommandId::kClientInfo: return put_bulk(out, describe(server, client) + "\n");
+    case CommandId::kClientInfo: return protocol::put_verbatim(out, "txt", describe(server, client) + "\n");
     case CommandId::kClientList: {
       std::string list;
       for (auto& [id, other] : server.clients) list += describe(server, *other) + "\n";
-      return put_bulk(out, list);
+      return protocol::put_verbatim(out, "txt", list);
     }
     case CommandId::kClientKill: return client_kill(server, client, args, out);
     case CommandId::kClientNoEvict:
@@ -248,7 +249,7 @@ void execute_local(Server& server, Client& client, const kv::CommandSpec& spec, 
     case CommandId::kConfigGet: return config_get(server, args, out);
     case CommandId::kConfigSet: return config_set(server, args, out);
     case CommandId::kConfigResetstat: server.stats = {}; return put_ok(out);
-    case CommandId::kInfo: return put_bulk(out, info_text(server, args.size() > 1 ? args[1] : ""));
+    case CommandId::kInfo: return protocol::put_verbatim(out, "txt", info_text(server, args.size() > 1 ? args[1] : ""));
     case CommandId::kTime: {
       const int64_t ms = server.env.clock.wall().ms;
       put_array(out, 2);
@@ -261,6 +262,18 @@ void execute_local(Server& server, Client& client, const kv::CommandSpec& spec, 
   }
   if (spec.name.starts_with("cluster")) return put_error(out, "ERR This instance has cluster support disabled");
   put_error(out, fmt::format("ERR '{}' is not supported", spec.name));
+}
+
+}  // namespace
+
+void execute_local(Server& server, Client& client, const kv::CommandSpec& spec, Args args, std::string& out) {
+  const size_t begin = out.size();
+  execute(server, client, spec, args, out);
+  // Errors repeat the client's words, whose line ends would end the reply in the middle.
+  if (out[begin] == '-')
+    std::replace_if(
+        out.begin() + static_cast<std::ptrdiff_t>(begin), out.end() - 2, [](char c) { return c == '\r' || c == '\n'; },
+        ' ');
 }
 
 }  // namespace mneme::node

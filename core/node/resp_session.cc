@@ -82,6 +82,7 @@ void RespSession::answer(F&& fn) {
             .begin = local_.size()};
   fn(local_);
   slot.end = local_.size();
+  slot.protocol = client_.protocol;  // HELLO is answered in the version that it chose
   if (local_[slot.begin] == '-') count_error(std::string_view(local_).substr(slot.begin, slot.end - slot.begin));
   slots_.push_back(std::move(slot));
   skip_next_ = false;
@@ -123,6 +124,13 @@ void RespSession::take(Args args) {
   std::string error;
   const kv::CommandSpec* spec = kv::check(args, error);
   if (!spec) {
+    if (!args.empty() && same_word(args[0], "exec")) {  // ends the transaction all the same, as Redis has it
+      leave_transaction();
+      constexpr std::string_view kPrefix = "-ERR ";
+      return answer([&](std::string& out) {
+        (out += "-EXECABORT Transaction discarded because of: ") += std::string_view(error).substr(kPrefix.size());
+      });
+    }
     if (mode_ == Mode::kQueueing) mode_ = Mode::kAborted;
     return answer([&](std::string& out) { out += error; });
   }
