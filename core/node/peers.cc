@@ -22,20 +22,36 @@ constexpr size_t kMaxForwards = 4096;  // served at once for other nodes
 constexpr size_t kMaxSentences = 512;
 
 // Body of kForward: request number u64, the rest a batch (core/kv/batch.h) whose origin is the sender.
-// Body of kForwardReply: request number u64, outcome u8, then for kDone: u32 count, the replies as counted blobs;
-// otherwise: a counted sentence.
-std::string encode_forward_reply(uint64_t request, const replica::Call& call) {
-  std::string body;
-  Writer writer(body);
-  writer.u64(request);
-  writer.u8(static_cast<uint8_t>(call.outcome));
+// An answer travels as one or more kForwardReply frames in a row, because replies may be longer than a frame.
+// Body of kForwardReply: request number u64, outcome u8, whether more of it follows u8, then a piece of the content.
+// Content of kDone: u32 count, the replies as counted blobs; otherwise: a counted sentence.
+constexpr size_t kForwardPieceBytes = 8 * limits::kMiB;
+constexpr size_t kMaxForwardReplyBytes = 3 * limits::kMaxReplyBytes;
+static_assert(kForwardPieceBytes + 64 <= limits::kMaxPeerFrameBytes);
+
+void put_forward_reply(protocol::PeerFrameWriter& frames, std::string& out, uint64_t request,
+                       const replica::Call& call) {
+  std::string content;
+  Writer content_writer(content);
   if (call.outcome == Outcome::kDone) {
-    writer.u32(static_cast<uint32_t>(call.replies.size()));
-    for (size_t i = 0; i < call.replies.size(); ++i) writer.blob(call.replies[i]);
+    content.reserve(call.replies.bytes().size() + 4 * call.replies.size() + 4);
+    content_writer.u32(static_cast<uint32_t>(call.replies.size()));
+    for (size_t i = 0; i < call.replies.size(); ++i) content_writer.blob(call.replies[i]);
   } else {
-    writer.blob(std::string_view(call.reason).substr(0, kMaxSentences));
+    content_writer.blob(std::string_view(call.reason).substr(0, kMaxSentences));
   }
-  return body;
+  std::string_view rest = content;
+  do {
+    const std::string_view piece = rest.substr(0, kForwardPieceBytes);
+    rest.remove_prefix(piece.size());
+    const size_t frame = protocol::PeerFrameWriter::begin(out);
+    Writer writer(out);
+    writer.u64(request);
+    writer.u8(static_cast<uint8_t>(call.outcome));
+    writer.u8(rest.empty() ? 0 : 1);
+    writer.raw(piece);
+    frames.end(out, frame, FrameType::kForwardReply);
+  } while (!rest.empty());
 }
 
 }  // namespace
@@ -295,13 +311,14 @@ void Peers::serve(env::Stream& stream, std::string buffer) {
 }
 
 Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, NodeId from, std::string& buffer) {
+  std::string pieces;
   protocol::PeerFrameParser parser;
   size_t used = 0;
   for (;;) {
     auto step = parser.next(std::string_view(buffer).substr(used));
     if (step.progress == Progress::kError) return std::unexpected(step.error);
     if (step.progress == Progress::kDone) {
-      TRY(take_control(scope, from, step.type, step.body));
+      TRY(take_control(scope, from, step.type, step.body, pieces));
       used += step.consumed;
       continue;
     }
@@ -311,7 +328,8 @@ Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, Node
   }
 }
 
-Result<void> Peers::take_control(fiber::Scope& scope, NodeId from, FrameType type, std::string_view body) {
+Result<void> Peers::take_control(fiber::Scope& scope, NodeId from, FrameType type, std::string_view body,
+                                 std::string& pieces) {
   if (!replica_) return {};
   Reader reader(body);
   switch (type) {
@@ -329,6 +347,16 @@ Result<void> Peers::take_control(fiber::Scope& scope, NodeId from, FrameType typ
     case FrameType::kForwardReply: {
       const uint64_t request = reader.u64();
       const auto outcome = static_cast<Outcome>(reader.u8());
+      const uint8_t more = reader.u8();
+      if (!reader.ok() || more > 1) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
+      if (more == 1 || !pieces.empty()) {
+        if (pieces.size() + reader.remaining() > kMaxForwardReplyBytes)
+          return fail(ErrorCode::kTooLarge, "a forwarded reply is too long");
+        pieces += as_text(reader.raw(reader.remaining()));
+        if (more == 1) return {};
+      }
+      const std::string whole = std::exchange(pieces, {});
+      if (!whole.empty()) reader = Reader(whole);
       replica::ReplySet replies;
       std::string_view reason;
       if (outcome == Outcome::kDone) {
@@ -359,7 +387,7 @@ void Peers::take_forward(fiber::Scope& scope, NodeId from, std::string_view body
   auto answer = [this, from, request](const replica::Call& call) {
     Link* link = find(from);
     if (!link->connected || link->outbox.size() > limits::kMaxPeerQueueBytes) return;
-    link->writer.put(link->outbox, FrameType::kForwardReply, encode_forward_reply(request, call));
+    put_forward_reply(link->writer, link->outbox, request, call);
     link->filled.notify_one();
   };
   // The payload's views must outlive the call, wherever the buffer goes meanwhile.

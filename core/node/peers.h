@@ -53,7 +53,9 @@ class Peers final : public replica::Transport {
   protocol::Answer judge(const protocol::Hello& hello);
   Result<void> serve_control(fiber::Scope& scope, env::Stream& stream, NodeId from, std::string& buffer);
   Result<void> serve_bulk(env::Stream& stream, NodeId from, std::string& buffer);
-  Result<void> take_control(fiber::Scope& scope, NodeId from, protocol::FrameType type, std::string_view body);
+  // `pieces`: what has come of a forwarded reply in several frames; the connection's own.
+  Result<void> take_control(fiber::Scope& scope, NodeId from, protocol::FrameType type, std::string_view body,
+                            std::string& pieces);
   void take_forward(fiber::Scope& scope, NodeId from, std::string_view body);
   Result<void> transfer(const raft::Message& message, uint64_t checkpoint_id);
   bool* sending_snapshot_to(NodeId peer);

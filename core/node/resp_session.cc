@@ -20,6 +20,8 @@ namespace {
 
 // A batch that has grown to this is executed before more is parsed.
 constexpr size_t kEnoughBytes = 512 * limits::kKiB;
+// So is one whose replies would come to this, values being as long as they are here and now.
+constexpr size_t kEnoughReplyBytes = limits::kMiB;
 static_assert(kEnoughBytes + limits::kMaxCommandBytes + limits::kMaxCommandArgs * 4 + 4096 <= limits::kMaxEntryBytes);
 
 bool same_word(std::string_view text, std::string_view lower) {
@@ -56,7 +58,8 @@ void RespSession::run() {
 
 bool RespSession::fill_batch() {
   need_ = 0;
-  while (slots_.size() < limits::kMaxBatchCommands && commands_.encoded_bytes() < kEnoughBytes) {
+  while (slots_.size() < limits::kMaxBatchCommands && commands_.encoded_bytes() < kEnoughBytes &&
+         reply_bytes_ < kEnoughReplyBytes) {
     auto step = parser_.next(std::string_view(buffer_).substr(used_));
     used_ += step.consumed;
     if (step.progress == Progress::kMore) {
@@ -179,6 +182,34 @@ void RespSession::take(Args args) {
   take_data(*spec, args);
 }
 
+// Of those whose reply may be long. The leader's values may differ by now: this bounds memory as a rule, and the bound
+// on a batch's replies (limits::kMaxReplyBytes) always.
+size_t RespSession::expected_reply_bytes(const kv::CommandSpec& spec, Args args) const {
+  switch (spec.id) {
+    case CommandId::kScan:
+    case CommandId::kKeys:
+    case CommandId::kRange: return kEnoughReplyBytes;
+    case CommandId::kSet:
+      if (args.size() == 3) return 0;
+      break;
+    case CommandId::kGet:
+    case CommandId::kMget:
+    case CommandId::kGetrange:
+    case CommandId::kSubstr:
+    case CommandId::kGettyped:
+    case CommandId::kGetset:
+    case CommandId::kGetdel:
+    case CommandId::kGetex: break;
+    default: return 0;
+  }
+  if (commands_.empty() && used_ == buffer_.size()) return 0;  // alone, as most are: not worth a look
+  size_t bytes = 0;
+  kv::for_each_key(spec, args, [&](std::string_view key) {
+    if (auto value = server_.replica->machine().table().find(key)) bytes += value->bytes.size();
+  });
+  return bytes;
+}
+
 bool RespSession::refuse_for_memory(const kv::CommandSpec& spec, Args args) {
   if (server_.max_memory_bytes == 0 || !server_.replica || !spec.is(kv::kDenyOom)) return false;
   const kv::StateMachine& machine = server_.replica->machine();
@@ -201,6 +232,7 @@ void RespSession::take_data(const kv::CommandSpec& spec, Args args) {
     args = kept;
   }
   const size_t at = commands_.items().size();
+  reply_bytes_ += expected_reply_bytes(spec, args);
   commands_.add(spec, args, next_meta());
   slots_.push_back({.kind = Slot::Kind::kBatch,
                     .protocol = client_.protocol,
@@ -325,6 +357,7 @@ void RespSession::execute_batch() {
   slots_.clear();
   local_.clear();
   commands_.clear();
+  reply_bytes_ = 0;
   copies_.clear();
 }
 

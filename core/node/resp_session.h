@@ -51,6 +51,7 @@ class RespSession {
   void queue(const kv::CommandSpec& spec, kv::Args args);
   void exec();
   void session(const kv::CommandSpec& spec, kv::Args args);
+  size_t expected_reply_bytes(const kv::CommandSpec& spec, kv::Args args) const;
   bool refuse_for_memory(const kv::CommandSpec& spec, kv::Args args);
   template <class F>
   void answer(F&& fn);  // fn(std::string&) appends one canonical reply
@@ -72,6 +73,7 @@ class RespSession {
   std::vector<Slot> slots_;
   std::string local_;
   replica::CommandList commands_;
+  size_t reply_bytes_ = 0;          // of the batch's replies, a guess
   std::deque<std::string> copies_;  // arguments that do not lie in the read buffer
   std::string out_;
   bool closing_ = false;

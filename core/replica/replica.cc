@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/limits.h"
+#include "core/kv/errors.h"
+
 namespace mneme::replica {
 
 namespace {
@@ -317,8 +320,13 @@ void Replica::begin(const kv::BatchHeader& header, size_t) {
   if (found != watched_.end() && found->second->origin == header.origin) replying_ = found->second;
 }
 
-void Replica::reply(size_t, kv::Outcome, std::string_view reply) {
-  if (replying_) replying_->replies.add(reply);
+void Replica::reply(size_t position, kv::Outcome, std::string_view reply) {
+  if (!replying_) return;
+  // A read changes nothing, so that its answer may still be refused; what was written must be told.
+  if (replying_->replies.bytes().size() > limits::kMaxReplyBytes &&
+      replying_->commands.items()[position].spec->is(kv::kRead))
+    return replying_->replies.add_with([](std::string& out) { protocol::put_error(out, kv::kReplyTooLong); });
+  replying_->replies.add(reply);
 }
 
 // --- Reads
@@ -335,8 +343,10 @@ bool Replica::serve(Call& call) {
   const kv::StateMachine::ReadOptions options{.now_ms = log_time(), .cursors = &cursors_, .pick = 0};
   bool due = false;
   for (const CommandList::Item& item : call.commands.items())
-    call.replies.add_with(
-        [&](std::string& out) { due |= machine_->read(*item.spec, call.commands.args(item), options, out); });
+    call.replies.add_with([&](std::string& out) {
+      if (out.size() > limits::kMaxReplyBytes) return protocol::put_error(out, kv::kReplyTooLong);
+      due |= machine_->read(*item.spec, call.commands.args(item), options, out);
+    });
   if (due) {
     call.replies.clear();
     env_.trace.reached(Probe::expiry_committed_for_read);
