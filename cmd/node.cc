@@ -64,8 +64,9 @@ Result<std::vector<node::Member>> parse_cluster(std::string_view text) {
   for (size_t i = 1; i < members.size(); ++i)
     for (size_t j = 0; j < i; ++j)
       if (members[i].address == members[j].address)
-        return fail(ErrorCode::kInvalid, fmt::format("--cluster gives nodes {} and {} the same address {}", members[j].id.value,
-                                                     members[i].id.value, env::to_string(members[i].address)));
+        return fail(ErrorCode::kInvalid,
+                    fmt::format("--cluster gives nodes {} and {} the same address {}", members[j].id.value,
+                                members[i].id.value, env::to_string(members[i].address)));
   if (members.size() > limits::kMaxNodes)
     return fail(ErrorCode::kInvalid,
                 fmt::format("--cluster names {} nodes, at most {} are possible", members.size(), limits::kMaxNodes));
@@ -153,8 +154,8 @@ int run_node(const Flags& flags, bool listen_given) {
   return exit;
 }
 
-// Gives the options that neither the command line nor the environment gave. (CLI11 reads files for the main command only,
-// and is silent about unknown keys.)
+// Gives the options that neither the command line nor the environment gave. (CLI11 reads files for the main command
+// only, and is silent about unknown keys.)
 void read_config(CLI::App& node, const std::string& path) {
   auto refuse = [&](const toml::source_region& region, std::string_view what) {
     throw CLI::ValidationError("--config", fmt::format("{}:{}: {}", path, region.begin.line, what));
@@ -188,8 +189,12 @@ void add_node(CLI::App& app, Run& run) {
   auto* config = node->add_option("--config", "read flags from this TOML file: key = value, keys as below without --")
                      ->check(CLI::ExistingFile)
                      ->envname("MNEME_CONFIG");
-  node->add_option("--id", flags->id, "this node's id in --cluster")->check(CLI::Range(1, 1'000'000))->envname("MNEME_ID")->capture_default_str();
-  auto* listen = node->add_option("--listen", flags->listen, "HOST:PORT for clients and nodes; default with --cluster: its address there")
+  node->add_option("--id", flags->id, "this node's id in --cluster")
+      ->check(CLI::Range(1, 1'000'000))
+      ->envname("MNEME_ID")
+      ->capture_default_str();
+  auto* listen = node->add_option("--listen", flags->listen,
+                                  "HOST:PORT for clients and nodes; default with --cluster: its address there")
                      ->envname("MNEME_LISTEN")
                      ->capture_default_str();
   node->add_option("--data", flags->data, "data directory, made when missing")
@@ -219,7 +224,8 @@ void add_node(CLI::App& app, Run& run) {
       ->check(CLI::Range(10, 600'000))
       ->envname("MNEME_REQUEST_TIMEOUT")
       ->capture_default_str();
-  node->add_option("--max-memory", flags->max_memory_mib, "MiB of keys and values, then writes are refused; 0: no bound")
+  node->add_option("--max-memory", flags->max_memory_mib,
+                   "MiB of keys and values, then writes are refused; 0: no bound")
       ->check(CLI::Range(uint64_t{0}, uint64_t{1'000'000'000}))
       ->envname("MNEME_MAX_MEMORY")
       ->capture_default_str();
@@ -235,7 +241,9 @@ void add_node(CLI::App& app, Run& run) {
       ->check(CLI::Range(1, 1'000'000))
       ->envname("MNEME_CHECKPOINT")
       ->capture_default_str();
-  node->footer("Examples:\n  mneme node\n  mneme node --id 1 --data n1 --cluster 1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003");
+  node->footer(
+      "Examples:\n  mneme node\n  mneme node --id 1 --data n1 --cluster "
+      "1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003");
   node->callback([flags, listen, config, node, &run] {
     if (config->count() > 0) read_config(*node, config->as<std::string>());
     run = [flags, given = listen->count() > 0] { return run_node(*flags, given); };
