@@ -161,7 +161,7 @@ TEST_CASE("what was dropped does not come back when the sync that dropped it fai
       }
       MemoryDisk::Inode& node = w.disk.inode(kPath);
       for (Bytes* bytes : {&node.cache, &node.durable})
-        std::fill_n(bytes->begin() + static_cast<ptrdiff_t>(torn + 512), 512, uint8_t{0});
+        std::fill_n(bytes->begin() + static_cast<ptrdiff_t>(torn + 1024), 512, uint8_t{0});
       w.disk.fail_sync_at(w.disk.syncs + 1);
       REQUIRE(w.open().error().code == ErrorCode::kIo);  // the page cache has zeros, and takes them for written
       {

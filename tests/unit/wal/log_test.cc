@@ -200,8 +200,8 @@ TEST_CASE("segments are prepared and freed while another fiber appends", "[wal]"
   World w;
   w.run([&] {
     auto log = w.opened();
+    bool done = false;
     auto served = fiber::with_scope(w.scheduler, [&](fiber::Scope& scope) {
-      bool done = false;
       scope.spawn("prepare", [&]() -> Result<void> {
         while (!done) {
           TRY(log->prepare_next());
