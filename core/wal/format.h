@@ -65,6 +65,8 @@
 // the new segment is void from the moment that this one write is durable, and its summary holds every group's hard
 // state and checkpoint, the void frames' included, with the mark that makes the group suspect. Until then all the
 // evidence is there and leads to the same verdict; afterwards segments that are void altogether are removed.
+// A repair's summary has a record at least, hence two sectors: one alone, rotted or not, is a torn beginning, which
+// makes nothing void.
 #pragma once
 
 #include <array>
