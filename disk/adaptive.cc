@@ -18,6 +18,9 @@ namespace {
 constexpr size_t kBusyFrom = 256;
 // Copying this much into the page cache takes about 20 us; more than that is felt by the others.
 constexpr size_t kSmallBytes = 64 * 1024;
+// With a sync the copy is the lesser part. What many pipelining clients write at once, 130 KiB of 800 commands, takes a
+// tenth less time inline.
+constexpr size_t kSmallSyncedBytes = 256 * 1024;
 
 class AdaptiveEngine final : public Engine {
  public:
@@ -31,7 +34,7 @@ class AdaptiveEngine final : public Engine {
     return choose(data.size()).write(descriptor, offset, data);
   }
   int64_t write_and_sync(int descriptor, uint64_t offset, ByteView data, bool only_these) override {
-    return choose(data.size()).write_and_sync(descriptor, offset, data, only_these);
+    return choose(data.size(), kSmallSyncedBytes).write_and_sync(descriptor, offset, data, only_these);
   }
   // Nobody waits for an answer to these, and how long they take is not known here: a sync of what has gathered in the
   // page cache, of a whole segment of zeros for one, would hold everything up for a tenth of a second.
@@ -39,7 +42,9 @@ class AdaptiveEngine final : public Engine {
   void call(const std::function<void()>& work) override { other_->call(work); }
 
  private:
-  Engine& choose(size_t size) { return size <= kSmallBytes && busy_() < kBusyFrom ? *here_ : *other_; }
+  Engine& choose(size_t size, size_t small = kSmallBytes) {
+    return size <= small && busy_() < kBusyFrom ? *here_ : *other_;
+  }
 
   std::unique_ptr<Engine> here_;
   std::unique_ptr<Engine> other_;
