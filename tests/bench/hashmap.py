@@ -11,7 +11,7 @@ from common import BUILD, Figure, Workspace, ask, free_port, redis_benchmark, ru
 
 
 def measure(report, flags):
-    maps = [json.loads(run([os.path.join(BUILD, "bench_hashmap")])[0])["ns"] for _ in range(flags.turns)]
+    maps = [json.loads(run([os.path.join(BUILD, "tests", "bench", "bench_hashmap")])[0])["ns"] for _ in range(flags.turns)]
     bare = statistics.median(maps)
     for nodes in (1, 3):
         with Workspace() as space:

@@ -33,7 +33,7 @@ def main():
         report.say(part)
         try:
             PARTS[part](report, flags)
-        except Problem as problem:
+        except (Problem, OSError) as problem:
             failed = True
             report.skip(part, str(problem))
     report.finish()

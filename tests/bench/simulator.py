@@ -37,7 +37,7 @@ def measure(report, flags):
         "events per CPU second": statistics.median(r["events"] / r["cpu_s"] for r, *_ in turns),
         "seeds": seeds, "operations": result["operations"], "unknown": result["unknown"], "faults": result["faults"],
         "failed": result["failed"], "trace hash": result["trace_hash"]}))
-    idle = [json.loads(run([os.path.join(BUILD, "bench_idle")])[0]) for _ in range(flags.turns)]
+    idle = [json.loads(run([os.path.join(BUILD, "tests", "bench", "bench_idle")])[0]) for _ in range(flags.turns)]
     report.add(Figure("sim", "idle cluster of five", "virtual s/CPU s",
                       statistics.median(r["virtual_s"] / r["cpu_s"] for r in idle), 20_000, details={
                           "heartbeat ms": idle[0]["heartbeat_ms"],
