@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   Run run;
   add_sim(app, run);
   add_replay(app, run);
+  add_check(app, run);
   add_scenarios(app, run);
   add_node(app, run);
   add_client(app, run);

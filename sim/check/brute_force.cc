@@ -103,9 +103,10 @@ struct Search {
 }  // namespace
 
 std::optional<bool> linearizable_by_brute_force(std::span<const Operation> operations, const Interner& values,
-                                                ValueId initial, bool any_state) {
+                                                std::span<const ValueId> initial, bool any_state) {
   if (operations.size() > kBruteForceOperations) return std::nullopt;
-  std::set<State> starts{text_of(initial, values)};
+  std::set<State> starts;
+  for (ValueId id : initial) starts.insert(text_of(id, values));
   if (any_state) {
     starts.insert(State());
     starts.insert(State("\x01 what nobody wrote"));

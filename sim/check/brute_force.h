@@ -13,8 +13,9 @@ namespace mneme::check {
 
 inline constexpr size_t kBruteForceOperations = 12;
 
-// Of one key. Nothing when there are too many operations. With any_state the key may have held anything before.
+// Of one key, which at first held one of `initial` or, with any_state, anything. Nothing when there are too many
+// operations.
 std::optional<bool> linearizable_by_brute_force(std::span<const Operation> operations, const Interner& values,
-                                                ValueId initial, bool any_state = false);
+                                                std::span<const ValueId> initial, bool any_state = false);
 
 }  // namespace mneme::check

@@ -106,14 +106,24 @@ OpId first_impossible(const KeyView& key, OpId hint, const CheckOptions& options
   return *std::partition_point(begin, returns.end() - 1, possible);
 }
 
-std::vector<ValueId> possible_states(const KeyView& key, OpId failing, Budget budget) {
-  constexpr size_t kWorthIt = 100'000;  // operations; the account of a longer history does without
+// What the key can have held along the way to the failing return, with real values; not for very long histories.
+std::vector<ValueId> follow(const KeyView& key, OpId failing, Budget budget, Trace& trace) {
+  constexpr size_t kWorthIt = 100'000;
   if (key.ids.size() > kWorthIt) return {};
   std::vector<Operation> operations = up_to(key, key.operations[failing].ret);
   std::vector<OpId> ids = count_up(operations.size());
-  Prepared prepared({operations.data(), ids, key.values, key.initial});
-  budget.steps = std::min<uint64_t>(budget.steps, 20'000'000);
-  return search(prepared, budget, Method::kFrontier).states;
+  budget.steps = std::min<uint64_t>(budget.steps, 4'000'000);
+  Prepared prepared({operations.data(), ids, key.values, key.initial}, false);
+  Found found = search(prepared, budget, Method::kTrace);
+  for (size_t layer = 1; layer < found.trace.size(); ++layer) {
+    trace.returns.push_back(prepared.ops[prepared.layers[layer - 1].returning].ret);
+    trace.states.push_back(std::move(found.trace[layer]));
+  }
+  // Sums and appended strings that stand nowhere in the history have no names outside.
+  for (ValueId& state : found.states) state = state < key.values->size() ? state : Values::kOther;
+  std::ranges::sort(found.states);
+  found.states.erase(std::ranges::unique(found.states).begin(), found.states.end());
+  return found.states;
 }
 
 }  // namespace
@@ -122,6 +132,7 @@ Verdict check(const History& history, const CheckOptions& options) {
   Verdict verdict;
   verdict.answer = Answer::kLinearizable;
   Split keys = split(history);
+  for (KeyId key = 0; key < history.keys.size(); ++key) verdict.keys += keys.begins[key] < keys.begins[key + 1] ? 1 : 0;
   UniqueScratch scratch;
   auto view = [&](KeyId key) {
     auto ids = std::span(keys.ids).subspan(keys.begins[key], keys.begins[key + 1] - keys.begins[key]);
@@ -129,7 +140,6 @@ Verdict check(const History& history, const CheckOptions& options) {
   };
   for (KeyId key = 0; key < history.keys.size(); ++key) {
     if (keys.begins[key] == keys.begins[key + 1]) continue;
-    ++verdict.keys;
     KeyResult result = check_key(view(key), options, scratch, verdict);
     if (result.answer == Answer::kInconclusive && verdict.answer == Answer::kLinearizable) {
       verdict.answer = Answer::kInconclusive;
@@ -145,8 +155,9 @@ Verdict check(const History& history, const CheckOptions& options) {
     Violation& violation = verdict.violation;
     KeyView key = view(violation.key);
     violation.failing = first_impossible(key, violation.failing, options, scratch);
-    violation.core = reduce(key, violation.failing, options.budget);
-    violation.possible = possible_states(key, violation.failing, options.budget);
+    Trace trace;
+    violation.possible = follow(key, violation.failing, options.budget, trace);
+    violation.core = reduce(key, violation.failing, trace, options.budget);
   }
   return verdict;
 }

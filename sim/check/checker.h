@@ -29,7 +29,7 @@ struct Verdict {
   KeyId inconclusive = 0;  // kInconclusive: a key on which the budget ran out
   uint64_t steps = 0;      // of searches; 0 when all keys took the linear path
   uint64_t memory = 0;     // of the largest search, bytes
-  size_t keys = 0;
+  size_t keys = 0;         // that have operations
 };
 
 struct CheckOptions {

@@ -9,10 +9,10 @@
 
 namespace mneme::check {
 
-Prepared::Prepared(const KeyView& key)
+Prepared::Prepared(const KeyView& key, bool abstract)
     : operations(key.operations), values(*key.values), initial(key.initial.begin(), key.initial.end()) {
   collect(key);
-  abstract_values();
+  if (abstract) abstract_values();
   find_needs();
   // An operation of unknown outcome whose effect nobody could have needed is one that never happened.
   std::erase_if(ops, [&](const KeyOp& op) { return !op.ok() && need_of(op) <= op.call; });

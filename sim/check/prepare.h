@@ -38,7 +38,8 @@ struct Layer {
 };
 
 struct Prepared {
-  explicit Prepared(const KeyView& key);
+  // `abstract`: whether values that nobody asks for become one; without, the states found are real ones.
+  explicit Prepared(const KeyView& key, bool abstract = true);
 
   const Operation* operations;
   Values values;

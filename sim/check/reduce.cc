@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "sim/check/brute_force.h"
 #include "sim/check/unique_writes.h"
@@ -11,7 +12,9 @@ namespace {
 
 class Reducer {
  public:
-  Reducer(const KeyView& key, OpId failing, const Budget& budget) : key_(key), budget_(budget) {
+  Reducer(const KeyView& key, OpId failing, const Trace& trace, const Budget& budget)
+      : key_(key), failing_(failing), trace_(trace), budget_(budget) {
+    core_.from.assign(key.initial.begin(), key.initial.end());
     Position end = key.operations[failing].ret;
     for (OpId id : key.ids) {
       Operation op = key.operations[id];
@@ -21,18 +24,21 @@ class Reducer {
       core_.operations.push_back(op);
       core_.ids.push_back(id);
     }
-    budget_.steps = std::min<uint64_t>(budget_.steps, 2'000'000);
   }
 
   Core run() {
-    if (!find_window()) drop_what_tells_nothing(core_);
-    bool smaller = true;
-    while (smaller && allowance_ > 0) {
-      smaller = leave_out_in_chunks();
-      drop_what_tells_nothing(core_);
+    const Core whole = core_;
+    if (!is_alone_impossible() && !find_window()) drop_what_tells_nothing(core_);
+    leave_out();
+    for (size_t back = 4; back > 0 && core_.operations.size() > kBruteForceOperations; back /= 2) {
+      // Better little that takes much for granted than more than anybody reads.
+      Core large = std::exchange(core_, whole);
+      allowance_ = std::max<uint64_t>(allowance_, 1'000'000);
+      if (window_from_held(std::min(back, whole.operations.size()))) leave_out();
+      if (core_.operations.size() >= large.operations.size()) core_ = std::move(large);
     }
     std::optional<bool> possible =
-        linearizable_by_brute_force(core_.operations, *key_.values, key_.initial.front(), core_.from_any_state);
+        linearizable_by_brute_force(core_.operations, *key_.values, core_.from, core_.from_any_state);
     core_.confirmed = possible.has_value() && !*possible;
     return std::move(core_);
   }
@@ -45,63 +51,119 @@ class Reducer {
   }
 
   bool impossible(const Core& core) {
-    if (core.operations.size() > allowance_) {
-      allowance_ = 0;
-      return false;
-    }
-    allowance_ -= core.operations.size();
-    std::vector<ValueId> initial(key_.initial.begin(), key_.initial.end());
+    if (allowance_ == 0) return false;
+    allowance_ -= std::min<uint64_t>(allowance_, 20 * core.operations.size());
+    std::vector<ValueId> initial = core.from;
     if (core.from_any_state) initial = all_states(core.operations, *key_.values);
     if (initial.empty()) return false;
     std::vector<OpId> all(core.operations.size());
     std::iota(all.begin(), all.end(), 0);
     KeyView view{core.operations.data(), all, key_.values, initial};
-    if (!core.from_any_state) {
+    if (initial.size() == 1) {
       std::vector<OpId> order;
       UniqueAnswer answer = check_unique_writes(view, kForever, scratch_, order);
       if (answer != UniqueAnswer::kNotApplicable) return answer == UniqueAnswer::kViolation;
     }
     Prepared prepared(view);
-    return search(prepared, budget_).answer == Answer::kViolation;
+    budget_.steps = std::min<uint64_t>(2'000'000, allowance_);
+    Found found = search(prepared, budget_);
+    allowance_ -= std::min(allowance_, found.steps);
+    return found.answer == Answer::kViolation;
   }
 
   // Prepared knows which operations nobody can miss.
   void drop_what_tells_nothing(Core& core) {
     std::vector<OpId> all(core.operations.size());
     std::iota(all.begin(), all.end(), 0);
-    Prepared prepared({core.operations.data(), all, key_.values, key_.initial});
-    Core kept{.from_any_state = core.from_any_state};
+    Prepared prepared({core.operations.data(), all, key_.values, core.from});
+    size_t kept = 0;
     for (const KeyOp& op : prepared.ops) {
-      kept.operations.push_back(core.operations[op.id]);
-      kept.ids.push_back(core.ids[op.id]);
+      core.operations[kept] = core.operations[op.id];
+      core.ids[kept++] = core.ids[op.id];
     }
-    core = std::move(kept);
+    core.operations.resize(kept);
+    core.ids.resize(kept);
   }
 
-  // Only what was open at `from` or called later.
-  Core window(Position from) const {
-    Core out{.from_any_state = true};
+  // Whether nothing that was ever asked of the key could have led to this reply.
+  bool is_alone_impossible() {
+    constexpr size_t kWorthIt = 100'000;
+    if (core_.operations.size() > kWorthIt) return false;
+    Core alone = core_;
+    for (size_t i = 0; i < alone.ids.size(); ++i) {
+      if (alone.ids[i] != failing_) weaken(alone.operations[i]);
+    }
+    return take_if_impossible(std::move(alone));
+  }
+
+  // Only what was open at `begin` or called later.
+  Core window(Position begin) const {
+    Core out;
+    out.from_start = false;
     for (size_t i = 0; i < core_.operations.size(); ++i) {
       Operation op = core_.operations[i];
-      if (op.ret < from) continue;
-      if (op.call < from) weaken(op);
+      if (op.ret < begin) continue;
+      if (op.call < begin) weaken(op);
       out.operations.push_back(op);
       out.ids.push_back(core_.ids[i]);
     }
     return out;
   }
 
+  bool take_if_impossible(Core core) {
+    drop_what_tells_nothing(core);
+    if (!impossible(core)) return false;
+    core_ = std::move(core);
+    return true;
+  }
+
   // The shorter the window the less is demanded, so windows that reach back twice as far each time find a good one.
+  // Best is one before which the key may have held anything. From what it can have held there is always one, but a
+  // short one of those tells little: it takes for granted what led there.
   bool find_window() {
+    constexpr size_t kFar = 128;
+    constexpr size_t kTelling = 16;
     size_t size = core_.operations.size();
-    for (size_t back = 1; back < size; back *= 2) {
-      Core small = window(core_.operations[size - back].call);
-      drop_what_tells_nothing(small);
-      if (!impossible(small)) continue;
-      core_ = std::move(small);
+    for (size_t back = 1; back < 2 * std::min(size, kFar); back *= 2) {
+      if (!window_from_any_state(std::min(back, size))) continue;
+      for (size_t most = std::min(back, core_.operations.size()), least = 0; most - least > 1;) {
+        size_t middle = (most + least) / 2;
+        if (window_from_any_state(middle)) {
+          most = std::min(middle, core_.operations.size());
+        } else {
+          least = middle;
+        }
+      }
       return true;
     }
+    for (size_t back = kTelling; back < 2 * size; back *= 2) {
+      if (window_from_held(std::min(back, size))) return true;
+      if (back > kFar && window_from_any_state(std::min(back, size))) return true;
+    }
     return false;
+  }
+
+  bool window_from_any_state(size_t back) {
+    Core any = window(core_.operations[core_.operations.size() - back].call);
+    any.from_any_state = true;
+    return take_if_impossible(std::move(any));
+  }
+
+  bool window_from_held(size_t back) {
+    Position begin = core_.operations[core_.operations.size() - back].call;
+    auto at = std::ranges::upper_bound(trace_.returns, begin);
+    if (at == trace_.returns.begin()) return false;
+    --at;
+    const std::vector<ValueId>& states = trace_.states[static_cast<size_t>(at - trace_.returns.begin())];
+    auto named = [&](ValueId state) { return state < key_.values->size(); };
+    if (states.empty() || !std::ranges::all_of(states, named)) return false;
+    Core held = window(*at + 1);
+    held.from = states;
+    return take_if_impossible(std::move(held));
+  }
+
+  void leave_out() {
+    while (allowance_ > 0 && leave_out_in_chunks()) drop_what_tells_nothing(core_);
   }
 
   // Observers are left out, writers weakened; larger chunks first, from the oldest on.
@@ -109,20 +171,13 @@ class Reducer {
     bool any = false;
     for (size_t chunk = std::max<size_t>(1, core_.operations.size() / 2); chunk > 0; chunk /= 2) {
       for (size_t begin = 0; begin < core_.operations.size() && allowance_ > 0;) {
-        Core smaller{.from_any_state = core_.from_any_state};
+        Core smaller = core_;
         bool differs = false;
-        for (size_t i = 0; i < core_.operations.size(); ++i) {
-          Operation op = core_.operations[i];
-          if (i >= begin && i < begin + chunk && op.outcome == Outcome::kOk) {
-            differs = true;
-            weaken(op);
-          }
-          smaller.operations.push_back(op);
-          smaller.ids.push_back(core_.ids[i]);
+        for (size_t i = begin; i < std::min(begin + chunk, smaller.operations.size()); ++i) {
+          differs |= smaller.operations[i].outcome == Outcome::kOk;
+          weaken(smaller.operations[i]);
         }
-        if (differs) drop_what_tells_nothing(smaller);
-        if (differs && impossible(smaller)) {
-          core_ = std::move(smaller);
+        if (differs && take_if_impossible(std::move(smaller))) {
           any = true;
         } else {
           begin += chunk;
@@ -133,10 +188,12 @@ class Reducer {
   }
 
   const KeyView& key_;
+  const OpId failing_;
+  const Trace& trace_;
   Budget budget_;
   Core core_;
   UniqueScratch scratch_;
-  size_t allowance_ = 4'000'000;  // operations looked at in all
+  uint64_t allowance_ = 30'000'000;  // work, in steps of searches
 };
 
 }  // namespace
@@ -159,6 +216,8 @@ std::vector<ValueId> all_states(std::span<const Operation> operations, const Int
   return out;
 }
 
-Core reduce(const KeyView& key, OpId failing, const Budget& budget) { return Reducer(key, failing, budget).run(); }
+Core reduce(const KeyView& key, OpId failing, const Trace& trace, const Budget& budget) {
+  return Reducer(key, failing, trace, budget).run();
+}
 
 }  // namespace mneme::check

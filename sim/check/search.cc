@@ -1,7 +1,7 @@
 #include "sim/check/search.h"
 
 #include <algorithm>
-#include <numeric>
+#include <tuple>
 
 #include "core/base/check.h"
 #include "sim/check/space.h"
@@ -26,19 +26,6 @@ class Met {
     slots_[at] = static_cast<uint32_t>(nodes_.size());
     return true;
   }
-  void clear() {
-    if (nodes_.size() * 8 < slots_.size()) {
-      size_t mask = slots_.size() - 1;
-      // Their chains are all short, so each entry is found where it was put; clearing what is near costs less than all.
-      for (const Node<W>& node : nodes_) {
-        for (size_t at = node.hash() & mask; slots_[at] != 0; at = (at + 1) & mask) slots_[at] = 0;
-      }
-    } else {
-      std::ranges::fill(slots_, 0);
-    }
-    nodes_.clear();
-  }
-  const std::vector<Node<W>>& nodes() const { return nodes_; }
   size_t memory() const { return nodes_.capacity() * sizeof(Node<W>) + slots_.capacity() * sizeof(uint32_t); }
 
  private:
@@ -73,9 +60,9 @@ class DepthFirst {
  public:
   explicit DepthFirst(Prepared& prepared) : p_(prepared), space_(prepared), stack_(starts<W>(prepared)) {}
 
-  Progress run(uint64_t until_steps) {
+  Progress run(uint64_t until_steps, uint64_t most_memory) {
     while (!stack_.empty()) {
-      if (steps() >= until_steps) return Progress::kMore;
+      if (steps() >= until_steps || memory() > most_memory) return Progress::kMore;
       Node<W> node = stack_.back();
       stack_.pop_back();
       if (node.layer == p_.layers.size()) {
@@ -93,7 +80,9 @@ class DepthFirst {
     return Progress::kViolation;
   }
   uint64_t steps() const { return space_.steps() + nodes_; }
-  uint64_t memory() const { return met_.memory() + paths.memory() + stack_.capacity() * sizeof(Node<W>); }
+  uint64_t memory() const {
+    return met_.memory() + paths.memory() + stack_.capacity() * sizeof(Node<W>) + p_.values.memory();
+  }
 
   Paths paths;
   uint32_t path = Paths::kNone;
@@ -107,100 +96,125 @@ class DepthFirst {
   uint64_t nodes_ = 0;
 };
 
+// Nodes of one layer of which none dominates a later one. Among very many of one state only the first are compared
+// with: a dominated one that stays costs time, not truth.
+template <size_t W>
+class Undominated {
+ public:
+  Undominated() : heads_(64, kNone) {}
+  bool add(const Node<W>& node) {
+    constexpr int kCompared = 512;
+    uint32_t& head = heads_[mix(node.state) & (heads_.size() - 1)];
+    int compared = 0;
+    for (uint32_t at = head; at != kNone && compared < kCompared; at = next_[at], ++compared) {
+      if (nodes_[at].dominates(node)) return false;
+    }
+    next_.push_back(head);
+    head = static_cast<uint32_t>(nodes_.size());
+    nodes_.push_back(node);
+    if (nodes_.size() > heads_.size() * 2) grow();
+    return true;
+  }
+  void clear() {
+    for (const Node<W>& node : nodes_) heads_[mix(node.state) & (heads_.size() - 1)] = kNone;
+    nodes_.clear();
+    next_.clear();
+  }
+  std::vector<Node<W>>& nodes() { return nodes_; }
+  const std::vector<Node<W>>& nodes() const { return nodes_; }
+  size_t memory() const { return nodes_.capacity() * (sizeof(Node<W>) + 4) + heads_.capacity() * 4; }
+
+ private:
+  static constexpr uint32_t kNone = UINT32_MAX;
+  void grow() {
+    heads_.assign(heads_.size() * 4, kNone);
+    for (uint32_t i = 0; i < nodes_.size(); ++i) {
+      uint32_t& head = heads_[mix(nodes_[i].state) & (heads_.size() - 1)];
+      next_[i] = head;
+      head = i;
+    }
+  }
+  std::vector<Node<W>> nodes_;
+  std::vector<uint32_t> next_, heads_;
+};
+
 template <size_t W>
 class Frontier {
  public:
-  explicit Frontier(Prepared& prepared) : p_(prepared), space_(prepared), work_(starts<W>(prepared)) {}
+  explicit Frontier(Prepared& prepared, bool recorded) : p_(prepared), space_(prepared), recorded_(recorded) {
+    for (const Node<W>& node : starts<W>(prepared)) ahead_.add(node);
+    begin_layer();
+  }
 
-  Progress run(uint64_t until_steps) {
-    while (true) {
-      if (layer == p_.layers.size()) {
-        path = work_.front().path;
-        return Progress::kLinearizable;
-      }
-      while (!work_.empty()) {
-        if (steps() >= until_steps) return Progress::kMore;
-        Node<W> node = work_.back();
-        work_.pop_back();
-        ++nodes_;
+  Progress run(uint64_t until_steps, uint64_t most_memory) {
+    while (layer < p_.layers.size()) {
+      // First come those for which least was chosen, which are the likeliest to dominate.
+      while (done_ < here_.nodes().size()) {
+        if (steps() >= until_steps || memory() > most_memory) return Progress::kMore;
         children_.clear();
-        space_.expand(node, paths, children_);
-        for (const Node<W>& child : children_) take(child);
+        paths.retain(here_.nodes()[done_].path);
+        space_.expand(here_.nodes()[done_++], paths, children_);
+        for (const Node<W>& child : children_) {
+          if (!(child.layer == layer ? here_ : ahead_).add(child)) paths.release(child.path);
+        }
       }
-      if (next_.empty()) return Progress::kViolation;
+      if (ahead_.nodes().empty()) return Progress::kViolation;
       ++layer;
-      work_.swap(next_);
-      met_.clear();
-      keep_best();
+      begin_layer();
     }
+    path = begun_.front().path;
+    return Progress::kLinearizable;
   }
   uint64_t steps() const { return space_.steps() + nodes_; }
   uint64_t memory() const {
-    return met_.memory() + paths.memory() + (work_.capacity() + next_.capacity()) * sizeof(Node<W>);
+    return here_.memory() + ahead_.memory() + begun_.capacity() * sizeof(Node<W>) + paths.memory() + p_.values.memory();
   }
   // At the return where it ran empty.
-  std::vector<ValueId> states() const {
-    std::vector<ValueId> out = begun_;
-    for (const Node<W>& node : met_.nodes()) out.push_back(node.state);
-    std::ranges::sort(out);
-    out.erase(std::ranges::unique(out).begin(), out.end());
-    return out;
-  }
+  std::vector<ValueId> states() const { return states_of(here_.nodes()); }
 
+  std::vector<std::vector<ValueId>> trace;
   Paths paths;
   uint32_t path = Paths::kNone;
   uint32_t layer = 0;
 
  private:
-  void take(const Node<W>& child) {
-    if (!met_.add(child)) {
-      paths.release(child.path);
-    } else {
-      (child.layer == layer ? work_ : next_).push_back(child);
-    }
+  static std::vector<ValueId> states_of(const std::vector<Node<W>>& nodes) {
+    std::vector<ValueId> out;
+    for (const Node<W>& node : nodes) out.push_back(node.state);
+    std::ranges::sort(out);
+    out.erase(std::ranges::unique(out).begin(), out.end());
+    return out;
   }
 
-  // Drops dominated configurations. Among very many only the most promising are compared with: a dominated one that
-  // stays costs time, not truth.
-  void keep_best() {
-    auto score = [](const Node<W>& node) { return node.may.count() - node.must.count(); };
-    if (work_.size() > 1) {
-      std::ranges::sort(work_, [&](const Node<W>& a, const Node<W>& b) {
-        if (a.state != b.state) return a.state < b.state;
-        int sa = score(a);
-        int sb = score(b);
-        if (sa != sb) return sa > sb;
-        if (a.may.words != b.may.words) return a.may.words < b.may.words;
-        return a.must.words < b.must.words;
-      });
-      constexpr size_t kCompared = 256;
-      size_t kept = 0;
-      size_t group = 0;
-      for (size_t i = 0; i < work_.size(); ++i) {
-        const Node<W> node = work_[i];
-        if (kept > 0 && work_[kept - 1].state != node.state) group = kept;
-        bool dominated = false;
-        for (size_t k = group; k < std::min(kept, group + kCompared) && !dominated; ++k) {
-          dominated = node.may.within(work_[k].may) && work_[k].must.within(node.must);
-        }
-        if (dominated) {
-          paths.release(node.path);
-        } else {
-          work_[kept++] = node;
-        }
-      }
-      work_.resize(kept);
+  // What is ahead becomes what is here, the most promising first.
+  void begin_layer() {
+    begun_ = ahead_.nodes();
+    ahead_.clear();
+    for (const Node<W>& node : here_.nodes()) paths.release(node.path);
+    nodes_ += here_.nodes().size();
+    here_.clear();
+    done_ = 0;
+    std::ranges::sort(begun_, [](const Node<W>& a, const Node<W>& b) {
+      int by_score = (a.may.count() - a.must.count()) - (b.may.count() - b.must.count());
+      if (by_score != 0) return by_score > 0;
+      return std::tie(a.state, a.may.words, a.must.words) < std::tie(b.state, b.may.words, b.must.words);
+    });
+    if (recorded_) trace.push_back(states_of(begun_));
+    if (layer == p_.layers.size()) return;
+    for (Node<W>& node : begun_) {
+      space_.enter(node);
+      if (!here_.add(node)) paths.release(node.path);
     }
-    begun_.clear();
-    for (const Node<W>& node : work_) begun_.push_back(node.state);
   }
 
   Prepared& p_;
   Space<W> space_;
-  Met<W> met_;
-  std::vector<Node<W>> work_, next_, children_;
-  std::vector<ValueId> begun_;
+  Undominated<W> here_;   // of this layer; those before done_ have been expanded
+  Undominated<W> ahead_;  // of the next, not entered yet
+  std::vector<Node<W>> begun_, children_;
+  size_t done_ = 0;
   uint64_t nodes_ = 0;
+  const bool recorded_;
 };
 
 // The chosen operations are those of the path; the others have their places where search.h says: observers as soon as
@@ -248,24 +262,22 @@ template <size_t W>
 Found run(Prepared& p, const Budget& budget, Method method) {
   Found found;
   DepthFirst<W> depth(p);
-  Frontier<W> frontier(p);
-  bool depth_on = method != Method::kFrontier;
+  Frontier<W> frontier(p, method == Method::kTrace);
+  bool depth_on = method == Method::kBoth || method == Method::kDepthFirst;
   bool frontier_on = method != Method::kDepthFirst;
   uint64_t turn = 64 + 8 * p.ops.size();
-  uint64_t depth_spent = 0;
-  uint64_t frontier_spent = 0;
   auto spent = [&] { return depth.steps() + frontier.steps(); };
   auto finish = [&](Answer answer) {
     found.answer = answer;
+    found.trace = std::move(frontier.trace);
     found.steps = spent();
-    found.memory = depth.memory() + frontier.memory() + p.values.memory();
+    found.memory = depth.memory() + frontier.memory() - p.values.memory();
     return found;
   };
   while ((depth_on || frontier_on) && spent() < budget.steps) {
     uint64_t left = budget.steps - spent();
     if (depth_on) {
-      depth_spent = depth.steps() + std::min(turn, left);
-      Progress progress = depth.run(depth_spent);
+      Progress progress = depth.run(depth.steps() + std::min(turn, left), budget.memory_bytes / 2);
       if (progress == Progress::kLinearizable) {
         found.order = linearization(p, depth.paths, depth.path);
         return finish(Answer::kLinearizable);
@@ -277,8 +289,8 @@ Found run(Prepared& p, const Budget& budget, Method method) {
       if (depth.memory() > budget.memory_bytes / 2) depth_on = false;
     }
     if (frontier_on && spent() < budget.steps) {
-      frontier_spent = frontier.steps() + std::min(turn * 16, budget.steps - spent());
-      Progress progress = frontier.run(frontier_spent);
+      uint64_t until = frontier.steps() + std::min(turn * 16, budget.steps - spent());
+      Progress progress = frontier.run(until, budget.memory_bytes / 2);
       if (progress == Progress::kLinearizable) {
         found.order = linearization(p, frontier.paths, frontier.path);
         return finish(Answer::kLinearizable);
@@ -288,7 +300,7 @@ Found run(Prepared& p, const Budget& budget, Method method) {
         found.states = frontier.states();
         return finish(Answer::kViolation);
       }
-      if (frontier.memory() + p.values.memory() > budget.memory_bytes / 2) frontier_on = false;
+      if (frontier.memory() > budget.memory_bytes / 2) frontier_on = false;
     }
     turn *= 4;
   }

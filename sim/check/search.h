@@ -43,11 +43,13 @@ struct Found {
   std::vector<OpId> order;
   OpId failing = 0;             // kViolation: no order explains the history up to here, knowing the replies still open
   std::vector<ValueId> states;  // kViolation, from the frontier: what the key may have held while `failing` was open
+  // By kTrace: for each return, in order, what the key may have held right after the return before it.
+  std::vector<std::vector<ValueId>> trace;
   uint64_t steps = 0;
   uint64_t memory = 0;  // bytes at the end, which is near the peak
 };
 
-enum class Method : uint8_t { kBoth, kDepthFirst, kFrontier };
+enum class Method : uint8_t { kBoth, kDepthFirst, kFrontier, kTrace };  // kTrace: the frontier, recorded
 
 Found search(Prepared& prepared, const Budget& budget, Method method = Method::kBoth);
 

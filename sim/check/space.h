@@ -40,6 +40,16 @@ struct Bits {
     for (uint64_t word : words) sum += std::popcount(word);
     return sum;
   }
+  // Whether fn(slot) holds for some bit.
+  template <class Fn>
+  bool any(Fn fn) const {
+    for (size_t w = 0; w < W; ++w) {
+      for (uint64_t rest = words[w]; rest != 0; rest &= rest - 1) {
+        if (fn(static_cast<uint32_t>(w * 64 + static_cast<size_t>(std::countr_zero(rest))))) return true;
+      }
+    }
+    return false;
+  }
   // Calls fn(slot) for each bit in order.
   template <class Fn>
   void each(Fn fn) const {
@@ -101,15 +111,20 @@ struct Node {
   ValueId state = 0;
   uint32_t layer = 0;
   uint32_t path = Paths::kNone;  // holds a reference
-  bool entered = false;          // the layer's calls are in it
-  bool gained = true;            // an overwriting operation may be chosen next
+  // kFirst: in its layer, where nothing was chosen yet.
+  enum class Stage : uint8_t { kBefore, kFirst, kWithin } stage = Stage::kBefore;
+  bool gained = true;  // an overwriting operation may be chosen next
 
   bool same_as(const Node& o) const {
-    return state == o.state && layer == o.layer && entered == o.entered && gained == o.gained && may == o.may &&
+    return state == o.state && layer == o.layer && stage == o.stage && gained == o.gained && may == o.may &&
            must == o.must;
   }
+  // Whatever can be done from the other can be done from here.
+  bool dominates(const Node& o) const {
+    return state == o.state && (gained || !o.gained) && o.may.within(may) && must.within(o.must);
+  }
   uint64_t hash() const {
-    uint64_t h = fold(state, uint64_t{layer} << 2 | uint64_t{entered} << 1 | uint64_t{gained});
+    uint64_t h = fold(state, uint64_t{layer} << 3 | static_cast<uint64_t>(stage) << 1 | uint64_t{gained});
     for (size_t w = 0; w < W; ++w) {
       h = fold(h, may.words[w]);
       h = fold(h, must.words[w]);
@@ -126,12 +141,27 @@ class Space {
 
   uint64_t steps() const { return steps_; }
 
+  // The layer's calls come in, and what can no longer matter goes.
+  void enter(N& node) {
+    move_to(node.layer);
+    if (node.stage != N::Stage::kBefore) return;
+    node.stage = N::Stage::kFirst;
+    const Layer& layer = p_.layers[node.layer];
+    uint32_t begin = node.layer == 0 ? 0 : p_.layers[node.layer - 1].calls_end;
+    uint32_t gone = node.layer == 0 ? 0 : p_.layers[node.layer - 1].gone_end;
+    for (uint32_t i = gone; i < layer.gone_end; ++i) node.may.clear(p_.ops[p_.gone[i]].slot);
+    for (uint32_t i = begin; i < layer.calls_end; ++i) {
+      const KeyOp& op = p_.ops[i];
+      if (!op.shape.observes()) node.may.set(op.slot);
+      if (op.ok() && p_.next(node.state, op) != node.state) node.must.set(op.slot);
+    }
+  }
+
   // Replaces a node by its successors: out gets those to be looked at last first. Their paths hold references, the
   // node's own is released.
   void expand(N node, Paths& paths, std::vector<N>& out) {
-    move_to(node.layer);
-    bool first = !node.entered;
-    if (first) enter(node);
+    enter(node);
+    bool first = node.stage == N::Stage::kFirst;
     uint32_t x = p_.layers[node.layer].returning;
     const KeyOp& returning = p_.ops[x];
     uint32_t slot = returning.slot;
@@ -174,7 +204,7 @@ class Space {
     N child = node;
     child.path = path;
     ++child.layer;
-    child.entered = false;
+    child.stage = N::Stage::kBefore;
     child.gained = true;
     out.push_back(child);
   }
@@ -183,21 +213,6 @@ class Space {
     N child = node;
     child.may.clear(slot);
     emit(child, node.path, out);
-  }
-
-  // The layer's calls come in, and what can no longer matter goes.
-  void enter(N& node) {
-    node.entered = true;
-    node.gained = true;
-    const Layer& layer = p_.layers[node.layer];
-    uint32_t begin = node.layer == 0 ? 0 : p_.layers[node.layer - 1].calls_end;
-    uint32_t gone = node.layer == 0 ? 0 : p_.layers[node.layer - 1].gone_end;
-    for (uint32_t i = gone; i < layer.gone_end; ++i) node.may.clear(p_.ops[p_.gone[i]].slot);
-    for (uint32_t i = begin; i < layer.calls_end; ++i) {
-      const KeyOp& op = p_.ops[i];
-      if (!op.shape.observes()) node.may.set(op.slot);
-      if (op.ok() && p_.next(node.state, op) != node.state) node.must.set(op.slot);
-    }
   }
 
   // Chooses `op`, which leads to `next`. Returns whether something was gained that an overwriting operation right
@@ -221,13 +236,10 @@ class Space {
 
   // Whether somebody open could go on from the node's state and not only wipe it out.
   bool wanted(const N& node) {
-    bool yes = false;
-    node.may.without(overwriting_).each([&](uint32_t slot) {
-      if (yes) return;
+    return node.may.without(overwriting_).any([&](uint32_t slot) {
       ValueId next = p_.next(node.state, p_.ops[table_[slot]]);
-      yes = next != Prepared::kImpossible && next != node.state;
+      return next != Prepared::kImpossible && next != node.state;
     });
-    return yes;
   }
 
   void choose_others(const N& node, uint32_t returning, Paths& paths, std::vector<N>& out) {
@@ -247,6 +259,7 @@ class Space {
       N child = node;
       child.gained = apply(child, op, next, returning);
       if (!child.gained && !wanted(child)) return;
+      child.stage = N::Stage::kWithin;
       child.path = paths.add(node.path, index, node.layer);
       out.push_back(child);
     });

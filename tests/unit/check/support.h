@@ -81,16 +81,21 @@ inline Operation random_call(Dice& dice, const Recipe& recipe, History& history,
                              size_t number) {
   auto any = [&] { return history.value(dice.of(recipe.texts)); };
   auto written = [&] { return recipe.unique ? history.value("w" + std::to_string(number)) : any(); };
+  auto recent = [&](std::string name) {
+    return history.value(name + std::to_string(number - 1 - dice.below(std::min<size_t>(number, 10))));
+  };
   switch (dice.of(recipe.kinds)) {
     case Kind::kGet: return get(client, key);
     case Kind::kSet: return set(client, key, written());
     case Kind::kGetSet: return getset(client, key, written());
     case Kind::kDelete: return del(client, key);
     case Kind::kSetNx: return setnx(client, key, written());
-    case Kind::kExpire: return expire(key, dice.one_in(4) ? kAnyValue : any());
+    case Kind::kExpire:
+      if (recipe.unique && number > 0) return expire(key, recent("w"));
+      return expire(key, dice.one_in(4) ? kAnyValue : any());
     case Kind::kCas: {
       ValueId expected = dice.one_in(5) ? kAbsent : any();
-      if (recipe.unique && number > 0) expected = history.value("w" + std::to_string(dice.below(number)));
+      if (recipe.unique && number > 0) expected = recent("w");
       return cas(client, key, expected, written());
     }
     case Kind::kIncr: {
@@ -98,7 +103,7 @@ inline Operation random_call(Dice& dice, const Recipe& recipe, History& history,
       return incr(client, key, dice.one_in(40) ? INT64_MAX : amount);
     }
     case Kind::kAppend: {
-      Operation op = append(client, key, any());
+      Operation op = append(client, key, recipe.unique ? history.value("+" + std::to_string(number)) : any());
       op.amount = static_cast<int64_t>(dice.below(2));  // which reply
       return op;
     }
@@ -123,7 +128,7 @@ inline void spoil(Dice& dice, const Recipe& recipe, History& history) {
       }
       break;
     case 3:
-      if (op.reply == ReplyKind::kNumber) op.reply_number += dice.one_in(2) ? 1 : -1;
+      if (op.reply == ReplyKind::kNumber) op.reply_number ^= static_cast<int64_t>(1 + dice.below(3));
       break;
     case 4:
       if (op.kind == other.kind) {
