@@ -71,17 +71,22 @@ class Scope {
 template <class F>
 void Scope::start(const char* name, bool daemon, F fn) {
   started(daemon);
-  scheduler_.spawn(name, context_, [this, daemon, fn = std::move(fn)]() mutable {
-    struct Ended {
-      Scope& scope;
-      bool daemon;
-      ~Ended() { scope.ended(daemon); }
-    } guard{*this, daemon};
+  // Belongs to the entry, not to its frame: a fiber that is cancelled before its first turn never has one.
+  struct Ended {
+    Scope* scope;
+    bool daemon;
+    Ended(Scope* s, bool d) : scope(s), daemon(d) {}
+    Ended(Ended&& other) noexcept : scope(std::exchange(other.scope, nullptr)), daemon(other.daemon) {}
+    ~Ended() {
+      if (scope) scope->ended(daemon);
+    }
+  };
+  scheduler_.spawn(name, context_, [ended = Ended(this, daemon), fn = std::move(fn)]() mutable {
     if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
       fn();
     } else {
       Result<void> result = fn();
-      if (!result) fail(std::move(result).error());
+      if (!result) ended.scope->fail(std::move(result).error());
     }
   });
 }

@@ -109,6 +109,21 @@ TEST_CASE_METHOD(Fixture, "the first error cancels siblings and body and is retu
   });
 }
 
+TEST_CASE_METHOD(Fixture, "a child that is cancelled before its first turn never has one, and its scope ends",
+                 "[fiber]") {
+  run([&] {
+    auto held = std::make_shared<int>();
+    auto result = with_scope(scheduler, [&](Scope& scope) -> Result<void> {
+      scope.spawn("child", [this, held] { log += "child "; });
+      scope.spawn_daemon("daemon", [this, held] { log += "daemon "; });
+      return mneme::fail(ErrorCode::kIo, "the body fails before anybody else runs");
+    });
+    CHECK_FALSE(result.has_value());
+    CHECK(log == "");
+    CHECK(held.use_count() == 1);  // what the children held is gone when the scope is
+  });
+}
+
 TEST_CASE_METHOD(Fixture, "daemons end when the work has, and releases run last-in-first-out after them", "[fiber]") {
   run([&] {
     auto result = with_scope(scheduler, [&](Scope& scope) {
