@@ -157,10 +157,13 @@ std::vector<std::pair<std::string, std::string>> settings(const Server& server) 
 
 void config_get(Server& server, Args args, std::string& out) {
   std::vector<std::pair<std::string, std::string>> found;
-  for (auto& setting : settings(server))
-    if (std::any_of(args.begin() + 2, args.end(),
-                    [&](std::string_view pattern) { return matches(pattern, setting.first); }))
-      found.push_back(setting);
+  for (auto& setting : settings(server)) {
+    auto pattern = std::find_if(args.begin() + 2, args.end(),
+                                [&](std::string_view wanted) { return matches(wanted, setting.first); });
+    if (pattern == args.end()) continue;
+    if (pattern->find_first_of("*?") == std::string_view::npos) setting.first = *pattern;  // as it was asked
+    found.push_back(setting);
+  }
   put_map(out, found.size());
   for (auto& [name, value] : found) {
     put_bulk(out, name);
