@@ -95,7 +95,7 @@ TEST_CASE("what is wrong with our own format is told with its line", "[check][fo
   CHECK(told("[1]") == "line 3: not a JSON object");
   CHECK(told(std::string(100'000, '[')).starts_with("line 3: not"));
   std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
-  CHECK(op(R"("op":"get","call":5,"return":6,"result":)" + deep).starts_with("line 3: this \"op\" does not answer"));
+  CHECK(op(R"("op":"get","call":5,"return":6,"result":)" + deep).starts_with("line 3: \"result\" must be a string"));
   CHECK(told(std::string(100'000, '{')).starts_with("line 3: not"));
   CHECK(told("{\"key\":\"k\"}").starts_with("line 3: \"op\" must be"));
   CHECK(told("{\"op\":\"get\"}") == "line 3: \"key\" is missing");
