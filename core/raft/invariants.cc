@@ -98,6 +98,9 @@ std::optional<std::string> check_transition(const View& before, const View& afte
     return bad("leader changed from {} to {}", before.leader.value, after.leader.value);
   if (before.role == Role::kLeader && after.role == Role::kLeader && after.last < before.last)
     return bad("a leader's log shrank from {} to {}", before.last.value, after.last.value);
+  if (before.role == Role::kLeader && after.role == Role::kLeader && after.commit > before.commit &&
+      after.commit_term != after.term)
+    return bad("committed entry {} of term {} by counting replicas", after.commit.value, after.commit_term.value);
   if (before.role == Role::kLeader && (after.role == Role::kCandidate || after.role == Role::kPreCandidate))
     return bad("a leader campaigns");
   return std::nullopt;
@@ -129,9 +132,48 @@ void ClusterInvariants::forget(NodeId node) {
   std::erase_if(seen_, [&](const Seen& s) { return s.node == node; });
 }
 
+ClusterInvariants::Durable& ClusterInvariants::durable(NodeId node) {
+  for (Durable& d : durable_)
+    if (d.node == node) return d;
+  durable_.push_back({node, {}, {}});
+  return durable_.back();
+}
+
+void ClusterInvariants::note_durable(const Raft& raft) {
+  Durable& d = durable(raft.id());
+  if (HardState hard = raft.durable_hard_state(); hard.vote) {
+    auto at = std::lower_bound(d.votes.begin(), d.votes.end(), hard.term,
+                               [](const HardState& h, Term term) { return h.term < term; });
+    if (at == d.votes.end() || at->term != hard.term) d.votes.insert(at, hard);
+  }
+  LogPosition last{raft.persisted_index(), raft.term_at(raft.persisted_index()).value_or(Term())};
+  auto at = std::lower_bound(d.reached.begin(), d.reached.end(), last.term,
+                             [](const LogPosition& p, Term term) { return p.term < term; });
+  if (at == d.reached.end() || at->term != last.term)
+    d.reached.insert(at, last);
+  else
+    at->index = std::max(at->index, last.index);
+}
+
+size_t ClusterInvariants::votes_for(NodeId leader, Term term) const {
+  return static_cast<size_t>(std::count_if(durable_.begin(), durable_.end(), [&](const Durable& d) {
+    return std::find(d.votes.begin(), d.votes.end(), HardState{term, leader}) != d.votes.end();
+  }));
+}
+
+// Logs that end in the same term agree up to the shorter one's end (log matching).
+size_t ClusterInvariants::holders_of(LogPosition position) const {
+  return static_cast<size_t>(std::count_if(durable_.begin(), durable_.end(), [&](const Durable& d) {
+    return std::any_of(d.reached.begin(), d.reached.end(),
+                       [&](const LogPosition& p) { return p.term == position.term && p.index >= position.index; });
+  }));
+}
+
 std::optional<std::string> ClusterInvariants::observe(const Raft& raft) {
   Seen& s = seen(raft.id());
+  note_durable(raft);
   if (raft.commit() > s.checked) {
+    if (auto violation = check_commit_rule(raft)) return violation;
     if (auto violation = check_committed(raft, s)) return violation;
   }
   if (raft.role() == Role::kLeader && s.led != raft.term()) return check_leader(raft, s);
@@ -143,6 +185,9 @@ std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, See
   auto [at, fresh] = leader_of_.try_emplace(raft.term().value, raft.id());
   if (at->second != raft.id())
     return sentence(raft.id(), raft.term(), "leads, but node {} led this term already", at->second.value);
+  const size_t votes = votes_for(raft.id(), raft.term());
+  if (votes * 2 <= raft.voters().size())
+    return sentence(raft.id(), raft.term(), "leads with {} durable votes of {} voters", votes, raft.voters().size());
   // Complete is what was committed in earlier terms. A late winner of an old term owes nothing to later ones.
   if (committed_.empty() || committed_.back().known_in > raft.term()) return std::nullopt;
   LogIndex index = last_committed();
@@ -150,6 +195,15 @@ std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, See
   if (raft.term_at(index) == committed_.back().term) return std::nullopt;
   return sentence(raft.id(), raft.term(), "leads without entry {} of term {}, which was committed by term {}",
                   index.value, committed_.back().term.value, committed_.back().known_in.value);
+}
+
+std::optional<std::string> ClusterInvariants::check_commit_rule(const Raft& raft) {
+  // Others are told, and a leader that has just begun knew before.
+  if (raft.role() != Role::kLeader || raft.term_at(raft.commit()) != raft.term()) return std::nullopt;
+  const size_t holders = holders_of({raft.commit(), raft.term()});
+  if (holders * 2 > raft.voters().size()) return std::nullopt;
+  return sentence(raft.id(), raft.term(), "committed entry {}, which is durable on {} of {} voters",
+                  raft.commit().value, holders, raft.voters().size());
 }
 
 std::optional<std::string> ClusterInvariants::check_committed(const Raft& raft, Seen& s) {

@@ -41,11 +41,14 @@ struct View {
 // The same, and that the log still has what it must have kept: committed entries, and a leader's own log.
 [[nodiscard]] std::optional<std::string> check_transition(const View& before, const Raft& after);
 
-// Election safety, leader completeness, log matching of committed entries, state machine safety. Remembers, for as long
-// as it lives, every leader by term and every committed entry by index (24 bytes each).
+// Election safety, leader completeness, log matching of committed entries, state machine safety; and the two promises
+// on which they rest: nobody leads without durable votes of a majority, and a leader commits only what is durable on
+// one. Remembers, for as long as it lives, every leader by term, every committed entry by index (24 bytes each), and
+// what each replica was seen to hold durably in each term.
 class ClusterInvariants {
  public:
-  // After every step of any replica; it may be called for replicas that did nothing.
+  // After every step of any replica, before another replica can learn of it; it may be called for replicas that did
+  // nothing.
   std::optional<std::string> observe(const Raft& raft);
   // The replica begins a new life: its commit index may begin again.
   void forget(NodeId node);
@@ -62,13 +65,27 @@ class ClusterInvariants {
     Term led;          // the last term in which it was seen to lead
   };
 
+  // What a replica was seen to have promised with its disk, over all its lives. Damage may take it away later; what
+  // was concluded from it before stays right.
+  struct Durable {
+    NodeId node;
+    std::vector<HardState> votes;      // by term
+    std::vector<LogPosition> reached;  // by term: the last entry of that term that was durable as the log's last
+  };
+
   Seen& seen(NodeId node);
+  Durable& durable(NodeId node);
+  void note_durable(const Raft& raft);
+  size_t votes_for(NodeId leader, Term term) const;
+  size_t holders_of(LogPosition position) const;
   std::optional<std::string> check_leader(const Raft& raft, Seen& seen);
   std::optional<std::string> check_committed(const Raft& raft, Seen& seen);
+  std::optional<std::string> check_commit_rule(const Raft& raft);
   LogIndex last_committed() const { return LogIndex(first_.value + committed_.size() - 1); }
   const Committed& committed(LogIndex index) const { return committed_[index.value - first_.value]; }
 
   std::vector<Seen> seen_;                          // few
+  std::vector<Durable> durable_;                    // few
   std::unordered_map<uint64_t, NodeId> leader_of_;  // looked up only
   LogIndex first_{1};                               // of committed_
   std::vector<Committed> committed_;

@@ -327,6 +327,7 @@ NodeId Raft::id() const { return state_->config.id; }
 Role Raft::role() const { return state_->role; }
 Term Raft::term() const { return state_->hard.term; }
 NodeId Raft::vote() const { return state_->hard.vote; }
+HardState Raft::durable_hard_state() const { return state_->hard_durable; }
 NodeId Raft::leader() const { return state_->leader; }
 bool Raft::suspect() const { return state_->suspect; }
 LogIndex Raft::commit() const { return state_->commit; }

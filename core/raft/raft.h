@@ -129,6 +129,7 @@ class Raft {
   Role role() const;
   Term term() const;
   NodeId vote() const;
+  HardState durable_hard_state() const;
   NodeId leader() const;  // 0: unknown
   bool suspect() const;
   LogIndex commit() const;
