@@ -102,9 +102,9 @@ void DiskState::sync_directory(const std::string& directory) {
 void DiskState::sync_ranges(Inode& inode, size_t count) {
   if (inode.durable.size() != inode.cached.size()) inode.durable.resize(inode.cached.size());
   for (size_t i = 0; i < count; ++i) {
-    uint64_t end = std::min<uint64_t>(inode.dirty[i].end, inode.cached.size());
+    uint64_t end = std::min(inode.dirty[i].end, inode.cached.size());
     uint64_t begin = std::min(inode.dirty[i].begin, end);
-    if (end > begin) std::memcpy(inode.durable.data() + begin, inode.cached.data() + begin, end - begin);
+    inode.durable.copy(inode.cached, begin, end);
   }
   inode.dirty.erase(inode.dirty.begin(), inode.dirty.begin() + static_cast<std::ptrdiff_t>(count));
   inode.cleaned += count;
@@ -115,11 +115,10 @@ static void write_back_some(World& world, Choice choice, uint32_t actor, uint64_
   for (const Inode::Range& range : inode.dirty) {
     for (uint64_t sector = range.begin / kSector; sector * kSector < range.end; ++sector) {
       uint64_t begin = std::max(sector * kSector, range.begin);
-      uint64_t end = std::min({(sector + 1) * kSector, range.end, static_cast<uint64_t>(inode.cached.size()),
-                               static_cast<uint64_t>(inode.durable.size())});
+      uint64_t end = std::min({(sector + 1) * kSector, range.end, inode.cached.size(), inode.durable.size()});
       if (begin >= end || !world.chance(500'000, choice, (uint64_t{actor} << 32) + cause, inode.number, sector))
         continue;
-      std::memcpy(inode.durable.data() + begin, inode.cached.data() + begin, end - begin);
+      inode.durable.copy(inode.cached, begin, end);
     }
   }
   inode.cleaned += inode.dirty.size();
@@ -183,14 +182,8 @@ std::shared_ptr<Inode> DiskState::pick_file(uint64_t cause) const {
 
 // A sector that holds something, if the file has any: damage to never-written space is rarely interesting.
 static uint64_t pick_sector(World& world, uint32_t actor, uint64_t cause, const Inode& inode) {
-  std::vector<uint64_t> written;
+  const std::vector<uint64_t> written = inode.durable.written_sectors();
   const uint64_t sectors = (inode.durable.size() + kSector - 1) / kSector;
-  for (uint64_t sector = 0; sector < sectors; ++sector) {
-    auto begin = inode.durable.begin() + static_cast<std::ptrdiff_t>(sector * kSector);
-    auto end = inode.durable.begin() +
-               static_cast<std::ptrdiff_t>(std::min<uint64_t>((sector + 1) * kSector, inode.durable.size()));
-    if (std::any_of(begin, end, [](uint8_t byte) { return byte != 0; })) written.push_back(sector);
-  }
   uint64_t drawn = world.choose(Choice::kDamagePlace, actor, cause, 1);
   return written.empty() ? Fate::scale(drawn, sectors) : written[Fate::scale(drawn, written.size())];
 }
@@ -203,7 +196,10 @@ std::string DiskState::rot(uint64_t cause) {
   uint64_t flips = 1 + Fate::scale(world_.choose(Choice::kDamageBits, actor_, cause, 0), 8);
   for (uint64_t i = 1; i <= flips; ++i) {
     uint64_t bit = Fate::scale(world_.choose(Choice::kDamageBits, actor_, cause, i), size * 8);
-    inode->durable[sector * kSector + bit / 8] ^= static_cast<uint8_t>(1u << (bit % 8));
+    uint8_t byte = 0;
+    inode->durable.read(sector * kSector + bit / 8, {&byte, 1});
+    byte ^= static_cast<uint8_t>(1u << (bit % 8));
+    inode->durable.write(sector * kSector + bit / 8, {&byte, 1});
   }
   return fmt::format("file {} sector {}, {} bits", inode->number, sector, flips);
 }
@@ -276,13 +272,13 @@ class MachineFile final : public env::File {
 
   Result<size_t> read(uint64_t offset, std::span<uint8_t> into) override {
     disk_.take_time(MachineDisk::Kind::kRead, into.size());
-    const Bytes& content = inode_->cached;
+    const SparseBytes& content = inode_->cached;
     if (offset >= content.size() || into.empty()) return size_t{0};
     size_t count = std::min<size_t>(into.size(), content.size() - offset);
     for (uint64_t sector : inode_->unreadable)
       if (sector * kSector < offset + count && offset < (sector + 1) * kSector)
         return fail(ErrorCode::kIo, fmt::format("reading {} at byte {}: input/output error", path_, offset));
-    std::memcpy(into.data(), content.data() + offset, count);
+    content.read(offset, into.first(count));
     machine_.world().fold_bytes(EventKind::kDisk, machine_.actor(), into.first(count));
     return count;
   }
@@ -335,12 +331,12 @@ class MachineFile final : public env::File {
     machine_.life()->check_alive();
     TRY(may_write(offset, data.size()));
     if (data.empty()) return {};
-    Bytes& content = inode_->cached;
+    SparseBytes& content = inode_->cached;
     if (offset + data.size() > content.size()) {
       if (disk_.state_.full_) return full();
       content.resize(offset + data.size());
     }
-    std::memcpy(content.data() + offset, data.data(), data.size());
+    content.write(offset, data);
     inode_->dirty.push_back({offset, offset + data.size()});
     if (!inode_->unreadable.empty())
       std::erase_if(inode_->unreadable, [&](uint64_t sector) {

@@ -28,6 +28,7 @@
 #include "core/fiber/fiber.h"
 #include "sim/event.h"
 #include "sim/fate.h"
+#include "sim/sparse_bytes.h"
 
 namespace mneme::sim {
 
@@ -44,8 +45,8 @@ struct DiskOptions {
 
 struct Inode {
   uint64_t number = 0;
-  Bytes cached;   // what processes read
-  Bytes durable;  // what a power loss leaves, but for the choices made then
+  SparseBytes cached;   // what processes read
+  SparseBytes durable;  // what a power loss leaves, but for the choices made then
   struct Range {
     uint64_t begin = 0;
     uint64_t end = 0;

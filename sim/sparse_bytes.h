@@ -1,0 +1,41 @@
+// The content of a simulated file: sectors that are immutable and shared by whoever holds the same bytes, and nothing
+// at all for sectors of zeros. A write-ahead log is mostly preallocated zeros, and of what is written the page cache
+// and the disk hold the same: neither costs memory, and a sync copies pointers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/base/bytes.h"
+#include "core/base/limits.h"
+
+namespace mneme::sim {
+
+class SparseBytes {
+ public:
+  static constexpr uint64_t kSector = limits::kSectorBytes;
+
+  uint64_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  // What is added is zeros.
+  void resize(uint64_t size);
+  // Offsets and sizes stay below size(); copy() takes the same bytes of `from`, and both have them.
+  void read(uint64_t offset, std::span<uint8_t> into) const;
+  void write(uint64_t offset, ByteView data);
+  void copy(const SparseBytes& from, uint64_t begin, uint64_t end);
+  // The numbers of those that are not all zeros, ascending: all that takes memory.
+  std::vector<uint64_t> written_sectors() const;
+
+ private:
+  using Sector = std::array<uint8_t, kSector>;
+
+  // By number. None is all zeros; bytes of the last one behind size() are zeros.
+  std::map<uint64_t, std::shared_ptr<const Sector>> sectors_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace mneme::sim
