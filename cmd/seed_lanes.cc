@@ -62,6 +62,7 @@ std::string encode(const SeedOutcome& o) {
   w.i64(o.result.virtual_ns);
   w.u64(o.result.trace_hash);
   w.i64(o.cpu_us);
+  w.i64(o.peak_rss_kib);
   for (uint64_t count : o.result.probes) w.u64(count);
   std::string frame;
   Writer(frame).blob(body);
@@ -84,6 +85,7 @@ bool decode(std::string_view bytes, SeedOutcome& o) {
   o.result.virtual_ns = r.i64();
   o.result.trace_hash = r.u64();
   o.cpu_us = r.i64();
+  o.peak_rss_kib = r.i64();
   for (uint64_t& count : o.result.probes) count = r.u64();
   return r.ok() && r.at_end();
 }
@@ -141,6 +143,7 @@ SeedOutcome run_in_child(const sim::Recipe& recipe, const sim::RunHooks& hooks) 
   }
   ::close(errors);
   outcome.cpu_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+  outcome.peak_rss_kib = usage.ru_maxrss;
   return outcome;
 }
 

@@ -20,6 +20,7 @@ struct SeedOutcome {
   bool crashed = false;  // by a signal or a failed CHECK; `result` says how
   sim::RunResult result;
   int64_t cpu_us = 0;
+  int64_t peak_rss_kib = 0;  // resident memory, with what the process was forked with
 };
 
 // Runs one seed in a child process of the caller.

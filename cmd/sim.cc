@@ -69,6 +69,8 @@ struct Tally {
   uint64_t faults = 0;
   int64_t virtual_ns = 0;
   int64_t cpu_us = 0;
+  int64_t peak_rss_kib = 0;  // of the seed that took most
+  uint64_t peak_seed = 0;
   std::array<uint64_t, kProbeCount> probes{};
   std::map<uint64_t, uint64_t> hashes;         // by seed, of the first run
   std::map<uint64_t, uint64_t> second_hashes;  // waiting for the first
@@ -209,6 +211,7 @@ void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64
   out["virtual_s"] = static_cast<double>(t.virtual_ns) / 1e9;
   out["wall_s"] = wall_s;
   out["cpu_s"] = static_cast<double>(t.cpu_us) / 1e6;
+  out["peak_rss_mib"] = static_cast<double>(t.peak_rss_kib) / 1024;  // of the seed that took most
   out["trace_hash"] = fmt::format("{:016x}", hash);
   out["failures"] = nlohmann::ordered_json::array();
   for (const Failure& f : t.failures)
@@ -238,6 +241,8 @@ void print_summary(const Tally& t, const sim::Recipe& recipe, double wall_s, uin
              static_cast<double>(t.virtual_ns) / 1e9, human_seconds(wall_s), human_seconds(cpu_s),
              grouped(static_cast<uint64_t>(per_cpu)),
              grouped(static_cast<uint64_t>(cpu_s > 0 ? static_cast<double>(t.events) / cpu_s : 0)));
+  fmt::print("  at most {:.1f} MiB of memory in a seed, in seed {}\n", static_cast<double>(t.peak_rss_kib) / 1024,
+             t.peak_seed);
   std::string never;
   for (size_t i = 0; i < kProbeCount; ++i)
     if (t.probes[i] == 0) never += fmt::format("{}{}", never.empty() ? "" : ", ", kProbeNames[i]);
@@ -320,6 +325,10 @@ int run_sim(const Flags& flags) {
     tally.faults += outcome.result.faults;
     tally.virtual_ns += outcome.result.virtual_ns;
     tally.cpu_us += outcome.cpu_us;
+    if (outcome.peak_rss_kib > tally.peak_rss_kib) {
+      tally.peak_rss_kib = outcome.peak_rss_kib;
+      tally.peak_seed = seed;
+    }
     for (size_t i = 0; i < kProbeCount; ++i) tally.probes[i] += outcome.result.probes[i];
     tally.hashes[seed] = hash;
     if (auto second = tally.second_hashes.find(seed); second != tally.second_hashes.end())
