@@ -29,6 +29,9 @@ Machine* World::find_machine(std::string_view name) {
 }
 
 bool World::wait() {
+  // A reactor that was held finds all that came meanwhile when it looks again, before any of its fibers goes on: taken
+  // one by one, each might hold it anew and the rest would wait for ever.
+  bool released = false;
   do {
     if (events_.empty()) return false;
     Event& event = events_.pop();
@@ -41,9 +44,10 @@ bool World::wait() {
         continue;
       }
     }
+    released |= event.actor() != 0 && now_ == machine(event.actor()).held_until();
     note_event(event.kind(), event.actor(), 0);
     event.happen();
-  } while (scheduler_.ready_count() == 0);
+  } while (scheduler_.ready_count() == 0 || (released && !events_.empty() && events_.next() == now_));
   return true;
 }
 
