@@ -6,6 +6,7 @@
 // impossible by itself (reduce.h). Running out of budget is a verdict of its own and never a good one.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,12 +38,16 @@ struct CheckOptions {
   bool linear_path = true;
   bool explain = true;  // false: a violation names its key only
   Method method = Method::kBoth;
+  // An order of operations, of all keys together, that the caller has reason to believe in. On a key where the budget
+  // runs out it is tried, and counts if replay() confirms it.
+  const std::vector<OpId>* candidate = nullptr;
 };
 
 Verdict check(const History& history, const CheckOptions& options = {});
 
 // Whether `order` proves the history linearizable: every operation that happened is in it once, none that did not, no
 // operation returned before an earlier one was called, and each reply is the one that its key's state gives.
-bool replay(const History& history, const std::vector<OpId>& order);
+// With a key, only that key's operations are looked at, in the order as in the history.
+bool replay(const History& history, const std::vector<OpId>& order, std::optional<KeyId> only = std::nullopt);
 
 }  // namespace mneme::check

@@ -288,6 +288,26 @@ TEST_CASE("a budget that runs out gives no verdict", "[check]") {
   }
 }
 
+TEST_CASE("where the budget runs out a candidate order decides, if it is confirmed", "[check]") {
+  Dice dice(3);
+  Recipe recipe{.kinds = {Kind::kGet, Kind::kSet, Kind::kCas}, .texts = {"1", "2", "3"}};
+  recipe.operations = 400;
+  recipe.clients = 12;
+  recipe.spoil_one_in = 0;
+  recipe.pause = 6;
+  History history = random_history(dice, recipe);
+  const std::vector<OpId> order = check::check(history).order;
+  REQUIRE(order.size() > 100);
+  Verdict verdict = check::check(history, {.budget = {.steps = 100}, .candidate = &order});
+  CHECK(verdict.answer == Answer::kLinearizable);
+  CHECK(verdict.order == order);
+  std::vector<OpId> shorter(order.begin(), order.end() - 50);
+  verdict = check::check(history, {.budget = {.steps = 100}, .candidate = &shorter});
+  CHECK(verdict.answer == Answer::kInconclusive);
+  // A wrong candidate takes nothing away where the search gets through.
+  CHECK(check::check(history, {.candidate = &shorter}).answer == Answer::kLinearizable);
+}
+
 TEST_CASE("a proof that is none is refused", "[check]") {
   Story s;
   s.did(set(1, s.k, s.v("1")), Reply::nothing());
