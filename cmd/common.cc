@@ -95,6 +95,7 @@ const std::vector<BuiltInScenario>& built_in_scenarios() {
         {"slow_disks", 0},
         {"clock_drifts", 0},
         {"clock_jumps", 0},
+        {"ambushes", 0},
         {"vanishing_clients", 0}}},
       {"single", "one node, which loses power again and again", {{"nodes", 1}, {"power_losses", 12}, {"kills", 6}}},
       {"storm",

@@ -46,7 +46,7 @@ class MachineTrace final : public env::Trace {
   void line(env::Level, std::string_view area, std::string_view text) override {
     machine_.world().record(machine_.actor(), area, text);
   }
-  void reached(Probe probe) override { machine_.world().reached(probe); }
+  void reached(Probe probe) override { machine_.world().reached(probe, machine_.actor()); }
 
  private:
   Machine& machine_;

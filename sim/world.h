@@ -97,7 +97,13 @@ class World final : private fiber::Idle, private fiber::Order {
   }
   // Called after every event, with the number of the event; for --verify and --break.
   std::function<void(uint64_t number, uint64_t hash)> after_event;
-  void reached(Probe probe) { ++probes_[static_cast<size_t>(probe)]; }
+  void reached(Probe probe, uint32_t actor) {
+    ++probes_[static_cast<size_t>(probe)];
+    if (after_probe) after_probe(probe, actor);
+  }
+  // Called when a process reaches a probe, in the middle of its work: faults that wait for one take note of it here and
+  // strike in an event of their own.
+  std::function<void(Probe probe, uint32_t actor)> after_probe;
   const std::array<uint64_t, kProbeCount>& probes() const { return probes_; }
 
   // For fibers of the world itself.

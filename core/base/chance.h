@@ -78,7 +78,8 @@ class Chance {
   X(wiped_node_refused)              \
   X(old_connection_bytes_late)       \
   X(out_of_memory_refused)           \
-  X(disk_full_met)
+  X(disk_full_met)                   \
+  X(vote_given)
 
 enum class Probe : uint16_t {
 #define X(name) name,

@@ -127,6 +127,7 @@ void on_vote(Core& c, const Message& m) {
     return send_reply(c, std::move(reply));
   }
   if (c.role != Role::kFollower) become_follower(c, NodeId());
+  c.probes.reached(Probe::vote_given);
   c.hard.vote = m.from;
   c.election_at = c.now + c.patience;
   reply.suspect = c.suspect;

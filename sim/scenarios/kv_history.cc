@@ -71,7 +71,7 @@ std::string OpRecord::text() const {
   return out;
 }
 
-check::History to_history(const std::vector<OpRecord>& records) {
+check::History to_history(const std::vector<OpRecord>& records, std::vector<check::OpId>* ids_out) {
   struct Event {
     WorldTime at;
     uint64_t order;
@@ -97,7 +97,7 @@ check::History to_history(const std::vector<OpRecord>& records) {
   std::stable_sort(events.begin(), events.end(),
                    [](const Event& a, const Event& b) { return a.at != b.at ? a.at < b.at : a.order < b.order; });
   check::History history;
-  std::vector<check::OpId> ids(records.size());
+  std::vector<check::OpId> ids(records.size(), kNoOperation);
   for (const Event& event : events) {
     const OpRecord& record = records[event.record];
     switch (event.what) {
@@ -118,6 +118,7 @@ check::History to_history(const std::vector<OpRecord>& records) {
       }
     }
   }
+  if (ids_out) *ids_out = std::move(ids);
   return history;
 }
 

@@ -35,6 +35,8 @@ struct OpRecord {
 
 // Expiry in the checker's model: a value written with a time to live of d may disappear, once, at any time later than
 // 3/4 d after the write was called (see core/replica/log_clock.h; drifts stay below 5 percent), or never.
-check::History to_history(const std::vector<OpRecord>& records);
+// `ids`, if given, gets the operation of each record; kNoOperation where it has none.
+inline constexpr check::OpId kNoOperation = UINT32_MAX;
+check::History to_history(const std::vector<OpRecord>& records, std::vector<check::OpId>* ids = nullptr);
 
 }  // namespace mneme::sim

@@ -177,6 +177,7 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
     const bool returned = record.outcome == ClientOutcome::kOk;
     if (auto wrong = order.add(place.record, record.called, returned ? std::optional(record.returned) : std::nullopt))
       return Finding{"real-time order", fmt::format("{} at index {}: {}", record.text(), place.index.value, *wrong)};
+    order_.push_back(place.record);
   }
   return std::nullopt;
 }

@@ -40,6 +40,8 @@ class KvOracle final : public replica::Observer {
 
   // At the end of the run.
   std::optional<Finding> judge(const std::vector<OpRecord>& records);
+  // After judge() found nothing: the records that happened, in the order that explains them.
+  const std::vector<size_t>& order() const { return order_; }
   LogIndex last_applied() const { return LogIndex(log_.size()); }
 
  private:
@@ -61,6 +63,7 @@ class KvOracle final : public replica::Observer {
   raft::ClusterInvariants cluster_;
   std::map<uint64_t, raft::View> last_seen_;
   std::vector<Applied> log_;
+  std::vector<size_t> order_;
   std::unordered_map<kv::Origin, std::vector<LogIndex>, OriginHash> reads_;  // where a batch of reads was answered
   std::map<std::pair<uint64_t, uint64_t>, std::pair<kv::Origin, size_t>> admitted_;  // (stream, nth)
 };

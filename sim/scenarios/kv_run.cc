@@ -17,6 +17,7 @@ namespace {
 
 constexpr uint16_t kPort = 6399;
 constexpr WorldTime kMs = 1'000'000;
+constexpr int64_t kLeastOperations = 1000;
 
 std::string seconds(int64_t ns) { return fmt::format("{}.{:03} s", ns / 1'000'000'000, ns / kMs % 1000); }
 
@@ -41,8 +42,10 @@ class KvRun {
         hooks_(hooks),
         world_(recipe.seed, world_options(options), hooks.recorder),
         plan_(make_plan(world_.fate(), options, recipe.removals)),
-        oracle_([this](Finding finding) { found(std::move(finding)); }) {
+        oracle_([this](Finding finding) { found(std::move(finding)); }),
+        ambushed_(world_.scheduler()) {
     world_.after_event = hooks.after_event;
+    world_.after_probe = [this](Probe probe, uint32_t actor) { look_for_ambush(probe, actor); };
     auditor_plan_.style = ClientStyle::kPlain;
   }
 
@@ -71,6 +74,8 @@ class KvRun {
   void node_ended(uint32_t node, Result<void> result);
   void start_client(uint32_t client);
   void apply(const Fault& fault);
+  void look_for_ambush(Probe probe, uint32_t actor);
+  void strike_from_ambush();
   void main(fiber::Scope& scope);
   void heal();
   void audit();
@@ -105,6 +110,9 @@ class KvRun {
   bool healed_ = false;
   std::optional<Finding> finding_;
   uint64_t applied_faults_ = 0;
+  std::vector<Fault> ambushes_;  // laid
+  std::vector<Fault> sprung_;    // about to strike
+  fiber::Condition ambushed_;
 };
 
 void KvRun::found(Finding finding) {
@@ -123,7 +131,9 @@ void KvRun::make_machines() {
     machine.disk_blocks = options_[Option::disk_blocks] != 0;
     machine.drift_ppm = drift(n);
     machine.wall_offset_ms = static_cast<int64_t>(world_.fate().between(0, 2000, Choice::kWallOffset, n)) - 1000;
-    machine.disk.sync_ns = options_[Option::sync_latency] * 1000;
+    const auto slower = world_.fate().between(0, static_cast<uint64_t>(options_[Option::sync_spread]), Choice::kSwarm,
+                                              static_cast<uint64_t>(Option::sync_spread), 3, n);
+    machine.disk.sync_ns = options_[Option::sync_latency] * 1000 * static_cast<int64_t>(1 + slower);
     machine.disk.write_ns = machine.disk.sync_ns / 10;
     world_.add_machine(fmt::format("n{}", n), machine);
     nodes_.emplace_back();
@@ -192,26 +202,34 @@ void KvRun::apply(const Fault& fault) {
   world_.record(0, "fault", fault.text().substr(11));
   const WorldTime until = world_.now() + fault.duration;
   Network& network = world_.network();
-  auto crash = [&](uint32_t n, CrashKind kind) {
+  auto crash = [&](uint32_t n, CrashKind kind, WorldTime down) {
     machine(n).crash(kind);
     oracle_.stopped(NodeId(n));
-    later(until, [this, n] { boot(n); });
+    later(world_.now() + down, [this, n] { boot(n); });
+  };
+  auto cut_off = [&](uint64_t set) {
+    for (uint32_t a = 1; a <= node_count(); ++a)
+      for (uint32_t b = 1; b <= node_count(); ++b)
+        if ((set >> a & 1) != (set >> b & 1)) network.block(a, b, until);
   };
   switch (fault.kind) {
     case FaultKind::kKill:
-      crash(fault.a, CrashKind::kKill);
+      crash(fault.a, CrashKind::kKill, fault.duration);
       if (fault.torn_too) machine(fault.a).crash(CrashKind::kPowerLoss);
       break;
-    case FaultKind::kPowerLoss: crash(fault.a, CrashKind::kPowerLoss); break;
+    case FaultKind::kPowerLoss: crash(fault.a, CrashKind::kPowerLoss, fault.duration); break;
     case FaultKind::kBlackout:
-      for (uint32_t n = 1; n <= node_count(); ++n) crash(n, CrashKind::kPowerLoss);
+      for (uint32_t n = 1; n <= node_count(); ++n)
+        if (fault.set >> n & 1) crash(n, CrashKind::kPowerLoss, down_for(world_.fate(), fault, n));
       break;
+    case FaultKind::kOverthrow:
+      cut_off(uint64_t{1} << fault.a);
+      for (uint32_t n = 1; n <= node_count(); ++n)
+        if (n != fault.a) crash(n, CrashKind::kPowerLoss, down_for(world_.fate(), fault, n) / 4);
+      break;
+    case FaultKind::kAmbush: ambushes_.push_back(fault); break;
     case FaultKind::kPause: machine(fault.a).pause_until(until); break;
-    case FaultKind::kPartition:
-      for (uint32_t a = 1; a <= node_count(); ++a)
-        for (uint32_t b = 1; b <= node_count(); ++b)
-          if ((fault.set >> a & 1) != (fault.set >> b & 1)) network.block(a, b, until);
-      break;
+    case FaultKind::kPartition: cut_off(fault.set); break;
     case FaultKind::kBlock: network.block(fault.a, fault.b, until); break;
     case FaultKind::kClog: network.clog(fault.a, fault.b, until); break;
     case FaultKind::kReset: network.reset(fault.a, fault.b); break;
@@ -240,6 +258,29 @@ void KvRun::apply(const Fault& fault) {
       machine(node_count() + c).crash(CrashKind::kPowerLoss);
       later(until, [this, c] { start_client(c); });
       break;
+    }
+  }
+}
+
+// Called in the middle of a process's work; what strikes does so from a fiber of the world's.
+void KvRun::look_for_ambush(Probe probe, uint32_t actor) {
+  if (actor > node_count()) return;
+  for (size_t i = 0; i < ambushes_.size(); ++i) {
+    if (ambushes_[i].trigger != probe || --ambushes_[i].nth > 0) continue;
+    sprung_.push_back(ambushes_[i].sprung_on(actor, node_count()));
+    sprung_.back().at = world_.now() + sprung_.back().delay;
+    ambushes_.erase(ambushes_.begin() + static_cast<ptrdiff_t>(i--));
+  }
+  if (!sprung_.empty()) ambushed_.notify_one();
+}
+
+void KvRun::strike_from_ambush() {
+  for (;;) {
+    ambushed_.wait_until([this] { return !sprung_.empty(); });
+    for (Fault& fault : std::exchange(sprung_, {})) {
+      later(fault.at, [this, fault] {
+        if (faults_) apply(fault);
+      });
     }
   }
 }
@@ -308,6 +349,7 @@ void KvRun::look_for_leaks() {
 void KvRun::main(fiber::Scope& scope) {
   scope_ = &scope;
   make_machines();
+  scope.spawn("ambush", [this] { strike_from_ambush(); });
   for (uint32_t n = 1; n <= node_count(); ++n) boot(n);
   for (uint32_t c = 1; c <= client_count(); ++c) start_client(c);
   const WorldTime end = std::min<WorldTime>(options_[Option::duration] * kMs, hooks_.until);
@@ -324,6 +366,10 @@ void KvRun::main(fiber::Scope& scope) {
   CHECK(faults.has_value());
   if (!finding_ && hooks_.until == INT64_MAX) {
     heal();
+    // A run that stood still for long goes on until there is something to check.
+    const WorldTime patience = world_.now() + options_[Option::heal_timeout] * kMs;
+    const auto enough = static_cast<size_t>(std::min<int64_t>(options_[Option::operations] * 5 / 8, kLeastOperations));
+    while (!finding_ && log_.records.size() < enough && world_.now() < patience) world_.sleep_for(10 * kMs);
     audit();
   }
   shut_down();
@@ -349,8 +395,18 @@ void KvRun::judge(RunResult& result) {
       finding_->property != "leak")
     return;
   if (!hooks_.black_box) return;
-  check::History history = to_history(log_.records);
-  check::Verdict verdict = check::check(history);
+  std::vector<check::OpId> ids;
+  check::History history = to_history(log_.records, &ids);
+  check::CheckOptions how;
+  std::vector<check::OpId> order;
+  if (hooks_.white_box) {
+    // Where a search would take minutes, the replicas' own order of commands is a witness that is there already.
+    how.budget = {.steps = 4'000'000, .memory_bytes = 24 * limits::kMiB};
+    for (size_t record : oracle_.order())
+      if (ids[record] != kNoOperation) order.push_back(ids[record]);
+    how.candidate = &order;
+  }
+  check::Verdict verdict = check::check(history, how);
   if (verdict.answer == check::Answer::kLinearizable) {
     if (!finding_) return;
     result.verdict = RunVerdict::kFailed;

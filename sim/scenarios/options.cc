@@ -38,6 +38,9 @@ Result<Options> Options::expand(const Fate& fate) const {
     // Swarm: a kind of fault or operation that may be absent is absent in a third of the seeds.
     int64_t value = static_cast<int64_t>(
         fate.between(static_cast<uint64_t>(spec.from), static_cast<uint64_t>(spec.to), Choice::kSwarm, i, 0));
+    if (static_cast<Option>(i) == Option::sync_latency)
+      value = static_cast<int64_t>(
+          fate.between(static_cast<uint64_t>(spec.from), static_cast<uint64_t>(value), Choice::kSwarm, i, 2));
     if (spec.from == 0 && fate.chance(333'333, Choice::kSwarm, i, 1)) value = 0;
     if (static_cast<Option>(i) == Option::nodes) value |= 1;
     expanded.values_[i] = value;

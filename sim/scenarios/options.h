@@ -22,14 +22,14 @@ namespace mneme::sim {
   X(nodes, "", 1, 9, 3, 5, "store nodes; drawn odd")                                                                      \
   X(clients, "", 1, 64, 4, 12, "client processes")                                                                        \
   X(keys, "", 1, 1000, 3, 8, "keys that the clients share")                                                               \
-  X(operations, "", 1, 1000000, 1200, 2600, "client operations planned, all clients together")                            \
+  X(operations, "", 1, 1000000, 1600, 3000, "client operations planned, all clients together")                            \
   X(duration, "ms", 100, 86400000, 30000, 36000, "virtual time before everything is healed")                              \
   X(heal_timeout, "ms", 1000, 600000, 20000, 20000, "virtual time after healing until a last read of every key is done")  \
   X(value_bytes, "bytes", 8, 1048576, 8, 64, "least size of a written value; some are 100 times larger")                  \
   X(election_timeout, "ms", 20, 60000, 300, 1200, "least election timeout")                                               \
   X(heartbeat, "ms", 5, 10000, 60, 200, "heartbeat interval")                                                             \
   X(request_timeout, "ms", 50, 60000, 300, 3000, "until a node tells a client that it does not know")                     \
-  X(client_timeout, "ms", 50, 60000, 150, 2500, "until a client gives up on an answer")                                   \
+  X(client_timeout, "ms", 50, 60000, 300, 2500, "until a client gives up on an answer")                                   \
   X(segment, "KiB", 64, 65536, 64, 512, "write-ahead log segment")                                                        \
   X(checkpoint, "KiB", 4, 1048576, 16, 256, "log applied between checkpoints")                                            \
   X(keep_entries, "", 0, 1000000, 0, 300, "entries kept in memory behind a checkpoint")                                   \
@@ -40,11 +40,12 @@ namespace mneme::sim {
   X(split, "ppm", 0, 1000000, 0, 200000, "segments that arrive in two pieces")                                            \
   X(random_order, "", 0, 1, 0, 1, "1: ready fibers run in drawn order")                                                   \
   X(disk_blocks, "", 0, 1, 0, 1, "1: disk operations hold the whole node")                                                \
-  X(sync_latency, "us", 1, 1000000, 50, 1500, "disk sync, least")                                                         \
+  X(sync_latency, "us", 1, 1000000, 50, 6000,  "disk sync, least; short ones are likelier")                               \
+  X(sync_spread, "", 0, 1000, 0, 6, "times that the slowest node's disk is slower than sync_latency, beyond once")       \
   X(rarely, "ppm", 0, 1000000, 0, 500000, "share of BUGGIFY sites that are enabled")                                      \
   X(kills, "", 0, 1000, 0, 6, "processes killed")                                                                         \
   X(power_losses, "", 0, 1000, 2, 6, "machines that lose power")                                                          \
-  X(blackouts, "", 0, 100, 0, 2, "times that all machines lose power at once")                                            \
+  X(blackouts, "", 0, 100, 0, 3, "times that a majority of the machines, or all, lose power at once")                     \
   X(pauses, "", 0, 1000, 0, 5, "processes that stand still for a while")                                                  \
   X(partitions, "", 0, 1000, 2, 6, "times that a set of machines is cut off from the rest")                               \
   X(one_way_blocks, "", 0, 1000, 0, 6, "one-way blocks between two machines")                                             \
@@ -57,6 +58,7 @@ namespace mneme::sim {
   X(slow_disks, "", 0, 1000, 0, 2, "times that a disk is slow for a while")                                               \
   X(clock_drifts, "", 0, 1000, 0, 3, "changes of a monotonic clock's drift")                                              \
   X(clock_jumps, "", 0, 1000, 0, 3, "jumps of a wall clock")                                                              \
+  X(ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote, a refused append... and strike that node")    \
   X(vanishing_clients, "", 0, 1000, 0, 6, "client processes that are killed and come back")                               \
   X(mix_get, "", 0, 1000, 20, 50, "weight of GET among the operations")                                                   \
   X(mix_set, "", 0, 1000, 10, 40, "weight of SET")                                                                        \

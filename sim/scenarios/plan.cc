@@ -23,6 +23,8 @@ struct Drawer {
     return static_cast<uint32_t>(between(1, static_cast<uint64_t>(options[Option::nodes]), item, what));
   }
 
+  uint64_t all_nodes() const { return ((uint64_t{1} << options[Option::nodes]) - 1) << 1; }
+
   template <class F>
   void add(FaultKind kind, Option count, F&& fill) const {
     for (int64_t nth = 0; nth < options[count]; ++nth) {
@@ -66,12 +68,20 @@ void draw_faults(Drawer d) {
   });
   d.add(FaultKind::kPowerLoss, Option::power_losses,
         [&](Fault& f) { return f.duration = d.lasting(1, 5000, f.item), true; });
-  d.add(FaultKind::kBlackout, Option::blackouts,
-        [&](Fault& f) { return f.duration = d.lasting(1, 3000, f.item), true; });
+  d.add(FaultKind::kBlackout, Option::blackouts, [&](Fault& f) {
+    f.duration = d.lasting(1, 3000, f.item);
+    f.set = d.all_nodes();
+    if (d.fate.chance(400'000, Choice::kPlan, f.item, 6)) {  // all but some: a majority still
+      const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
+      for (uint32_t spared = 0; spared < (nodes - 1) / 2; ++spared)
+        f.set &= ~(uint64_t{1} << d.node(f.item, 7 + spared));
+    }
+    return true;
+  });
   d.add(FaultKind::kPause, Option::pauses, [&](Fault& f) { return f.duration = d.lasting(10, 4000, f.item), true; });
   d.add(FaultKind::kPartition, Option::partitions, [&](Fault& f) {
     f.duration = d.lasting(100, 7000, f.item);
-    const uint64_t all = ((uint64_t{1} << options[Option::nodes]) - 1) << 1;
+    const uint64_t all = d.all_nodes();
     f.set = d.between(0, ~uint64_t{0}, f.item, 6) & all;
     if (d.fate.chance(500'000, Choice::kPlan, f.item, 7)) f.set = uint64_t{1} << f.a;  // one alone, often
     return f.set != 0 && f.set != all;
@@ -106,6 +116,22 @@ void draw_faults(Drawer d) {
   d.add(FaultKind::kWallJump, Option::clock_jumps, [&](Fault& f) {
     const int64_t seconds = static_cast<int64_t>(d.between(1, 100'000, f.item, 5));
     f.amount = (d.fate.chance(500'000, Choice::kPlan, f.item, 6) ? seconds : -seconds) * 1000;
+    return true;
+  });
+  d.add(FaultKind::kAmbush, Option::ambushes, [&](Fault& f) {
+    static constexpr Probe kTriggers[] = {Probe::election_won,         Probe::election_won,
+                                          Probe::vote_given,           Probe::vote_given,
+                                          Probe::append_rejected,      Probe::uncommitted_overwritten,
+                                          Probe::snapshot_installed,   Probe::check_quorum_stepped_down,
+                                          Probe::checkpoint_completed, Probe::segment_rotated};
+    static constexpr FaultKind kStrikes[] = {FaultKind::kKill,      FaultKind::kPowerLoss, FaultKind::kPowerLoss,
+                                             FaultKind::kPartition, FaultKind::kPause,     FaultKind::kBlackout,
+                                             FaultKind::kOverthrow, FaultKind::kOverthrow};
+    f.trigger = kTriggers[d.between(0, std::size(kTriggers) - 1, f.item, 5)];
+    f.strike = kStrikes[d.between(0, std::size(kStrikes) - 1, f.item, 6)];
+    f.nth = static_cast<uint32_t>(d.between(1, 3, f.item, 7));
+    f.delay = static_cast<WorldTime>(d.between(0, d.between(0, 50'000'000, f.item, 8), f.item, 9));
+    f.duration = d.lasting(1, 3000, f.item);
     return true;
   });
   d.add(FaultKind::kClientVanishes, Option::vanishing_clients, [&](Fault& f) {
@@ -158,23 +184,38 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
   return op;
 }
 
+std::string_view name_of(FaultKind strike) {
+  switch (strike) {
+    case FaultKind::kKill: return "kill it";
+    case FaultKind::kPowerLoss: return "power loss of it";
+    case FaultKind::kPartition: return "cut it off";
+    case FaultKind::kPause: return "pause it";
+    case FaultKind::kBlackout: return "power loss everywhere";
+    case FaultKind::kOverthrow: return "cut it off, with power loss of all others,";
+    default: return "";
+  }
+}
+
 }  // namespace
 
 std::string Fault::text() const {
   auto seconds = [](WorldTime t) { return fmt::format("{}.{:03} s", t / 1'000'000'000, t / kMs % 1000); };
   const std::string when = fmt::format("{:>9}  ", seconds(at));
+  auto members = [&] {
+    std::string out;
+    for (uint32_t n = 1; n < 64; ++n)
+      if (set >> n & 1) out += fmt::format("{}n{}", out.empty() ? "" : ",", n);
+    return out;
+  };
   switch (kind) {
     case FaultKind::kKill:
       return when + fmt::format("kill n{}{} for {}", a, torn_too ? ", then power loss," : "", seconds(duration));
     case FaultKind::kPowerLoss: return when + fmt::format("power loss n{} for {}", a, seconds(duration));
-    case FaultKind::kBlackout: return when + fmt::format("power loss everywhere for {}", seconds(duration));
+    case FaultKind::kBlackout:
+      return when + fmt::format("power loss {{{}}} for up to {}", members(), seconds(duration));
     case FaultKind::kPause: return when + fmt::format("pause n{} for {}", a, seconds(duration));
-    case FaultKind::kPartition: {
-      std::string members;
-      for (uint32_t n = 1; n < 64; ++n)
-        if (set >> n & 1) members += fmt::format("{}n{}", members.empty() ? "" : ",", n);
-      return when + fmt::format("partition {{{}}} | rest for {}", members, seconds(duration));
-    }
+    case FaultKind::kPartition:
+      return when + fmt::format("partition {{{}}} | rest for {}", members(), seconds(duration));
     case FaultKind::kBlock: return when + fmt::format("block n{} -> n{} for {}", a, b, seconds(duration));
     case FaultKind::kClog: return when + fmt::format("clog n{} -> n{} for {}", a, b, seconds(duration));
     case FaultKind::kReset: return when + fmt::format("reset connections of machines {} and {}", a, b);
@@ -188,8 +229,28 @@ std::string Fault::text() const {
       return when + fmt::format("clock of n{} drifts by {} ppm for {}", a, amount, seconds(duration));
     case FaultKind::kWallJump: return when + fmt::format("wall clock of n{} jumps by {} s", a, amount / 1000);
     case FaultKind::kClientVanishes: return when + fmt::format("client {} vanishes for {}", a, seconds(duration));
+    case FaultKind::kAmbush:
+      return when + fmt::format("ambush, {}.{:03} ms after {} of {} from now on: {} for {}", delay / kMs,
+                                delay / 1000 % 1000, nth, kProbeNames[static_cast<size_t>(trigger)], name_of(strike),
+                                seconds(duration));
+    case FaultKind::kOverthrow:
+      return when + fmt::format("n{} is cut off for {} and all others lose power", a, seconds(duration));
   }
   return when;
+}
+
+Fault Fault::sprung_on(uint32_t victim, uint32_t nodes) const {
+  Fault f = *this;
+  f.kind = strike;
+  f.a = victim;
+  if (strike == FaultKind::kPartition) f.set = uint64_t{1} << victim;
+  if (strike == FaultKind::kBlackout) f.set = ((uint64_t{1} << nodes) - 1) << 1;
+  return f;
+}
+
+WorldTime down_for(const Fate& fate, const Fault& fault, uint32_t machine) {
+  return static_cast<WorldTime>(fate.between(1, static_cast<uint64_t>(std::max<WorldTime>(fault.duration, 1)),
+                                             Choice::kPlan, fault.item, 30, machine));
 }
 
 Plan make_plan(const Fate& fate, const Options& options, const Removals& removals) {

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/chance.h"
 #include "sim/event.h"
 #include "sim/fate.h"
 #include "sim/scenarios/options.h"
@@ -33,6 +34,8 @@ enum class FaultKind : uint8_t {
   kDrift,
   kWallJump,
   kClientVanishes,
+  kAmbush,     // waits for a process to reach a probe; becomes one of the others, with that node as `a`
+  kOverthrow,  // only of an ambush: the node is cut off and all others lose power
 };
 
 struct Fault {
@@ -42,12 +45,22 @@ struct Fault {
   WorldTime duration = 0;  // until it ends, or until the machine is started again
   uint32_t a = 0;          // machine; kClientVanishes: client, from 0
   uint32_t b = 0;          // the other machine
-  uint64_t set = 0;        // kPartition: bit n: machine n is on the one side
+  uint64_t set = 0;        // bit n: machine n is on the one side (kPartition), loses power (kBlackout)
   int64_t amount = 0;      // kDrift: ppm; kWallJump: ms; kSlowDisk: factor
   bool torn_too = false;   // kKill: power is lost while the machine is down
+  // kAmbush: the nth time from `at` on that a node reaches `trigger`, after `delay`.
+  Probe trigger{};
+  uint32_t nth = 0;
+  WorldTime delay = 0;
+  FaultKind strike = FaultKind::kPowerLoss;
 
   std::string text() const;
+  // What an ambush becomes when `victim` has walked into it.
+  Fault sprung_on(uint32_t victim, uint32_t nodes) const;
 };
+
+// How long a machine stays down in a fault that takes several: some are back early, none later than its duration.
+WorldTime down_for(const Fate& fate, const Fault& fault, uint32_t machine);
 
 enum class OpKind : uint8_t { kGet, kSet, kDel, kCas, kIncr, kAppend, kSetPx, kPexpire, kGetSet, kSetNx };
 
