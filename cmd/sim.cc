@@ -62,7 +62,7 @@ struct Failure {
 struct Tally {
   uint64_t done = 0;
   uint64_t passed = 0;
-  uint64_t inconclusive = 0;
+  std::vector<uint64_t> inconclusive;
   uint64_t events = 0;
   uint64_t operations = 0;
   uint64_t unknown = 0;
@@ -202,7 +202,7 @@ void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64
   out["seeds"] = t.done;
   out["passed"] = t.passed;
   out["failed"] = t.failures.size();
-  out["inconclusive"] = t.inconclusive;
+  out["inconclusive"] = t.inconclusive.size();
   out["diverged"] = t.diverged;
   out["events"] = t.events;
   out["operations"] = t.operations;
@@ -213,6 +213,7 @@ void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64
   out["cpu_s"] = static_cast<double>(t.cpu_us) / 1e6;
   out["peak_rss_mib"] = static_cast<double>(t.peak_rss_kib) / 1024;  // of the seed that took most
   out["trace_hash"] = fmt::format("{:016x}", hash);
+  out["inconclusive_seeds"] = t.inconclusive;
   out["failures"] = nlohmann::ordered_json::array();
   for (const Failure& f : t.failures)
     out["failures"].push_back({{"seed", f.outcome.seed},
@@ -225,11 +226,36 @@ void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64
   fmt::print("{}\n", out.dump());
 }
 
+// What the figures hold for; ranges are drawn from seed by seed.
+std::string workload(const sim::Recipe& recipe) {
+  auto range = [&](sim::Option option) {
+    const sim::OptionSpec& spec = sim::kOptionSpecs[static_cast<size_t>(option)];
+    return recipe.options.given(option) ? fmt::format("{}", recipe.options[option])
+                                        : fmt::format("{}..{}", spec.from, spec.to);
+  };
+  std::string out = fmt::format("heartbeat {} ms; mix", range(sim::Option::heartbeat));
+  for (size_t i = 0; i < sim::kOptionCount; ++i)
+    if (sim::kOptionSpecs[i].name.starts_with("mix_"))
+      out += fmt::format(" {} {}", sim::kOptionSpecs[i].name.substr(4), range(static_cast<sim::Option>(i)));
+  return out;
+}
+
+// Lines of at most 100 columns, indented by two.
+std::string wrapped(std::string_view text) {
+  std::string out;
+  while (text.size() > 98) {
+    size_t end = text.rfind(' ', 98);
+    out += fmt::format("  {}\n", text.substr(0, end));
+    text.remove_prefix(end + 1);
+  }
+  return out + fmt::format("  {}\n", text);
+}
+
 void print_summary(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64_t hash, uint64_t wanted) {
   const Colors c = colors_for(STDOUT_FILENO);
   const double cpu_s = static_cast<double>(t.cpu_us) / 1e6;
   fmt::print("scenario {}: {}{} passed{}, {}{} failed{}, {} inconclusive", recipe.scenario, c.green, t.passed, c.reset,
-             t.failures.empty() ? "" : c.red, t.failures.size(), c.reset, t.inconclusive);
+             t.failures.empty() ? "" : c.red, t.failures.size(), c.reset, t.inconclusive.size());
   if (t.done < wanted) fmt::print(", {} not run", wanted - t.done);
   fmt::print("\n");
   if (t.done == 0) return;
@@ -243,10 +269,11 @@ void print_summary(const Tally& t, const sim::Recipe& recipe, double wall_s, uin
              grouped(static_cast<uint64_t>(cpu_s > 0 ? static_cast<double>(t.events) / cpu_s : 0)));
   fmt::print("  at most {:.1f} MiB of memory in a seed, in seed {}\n", static_cast<double>(t.peak_rss_kib) / 1024,
              t.peak_seed);
+  fmt::print("{}", wrapped(workload(recipe)));
   std::string never;
   for (size_t i = 0; i < kProbeCount; ++i)
-    if (t.probes[i] == 0) never += fmt::format("{}{}", never.empty() ? "" : ", ", kProbeNames[i]);
-  if (!never.empty()) fmt::print("  never reached: {}\n", never);
+    if (t.probes[i] == 0) never += fmt::format("{}{}", never.empty() ? "never reached: " : ", ", kProbeNames[i]);
+  if (!never.empty()) fmt::print("{}", wrapped(never));
   fmt::print("  trace hash {:016x}\n", hash);
 }
 
@@ -336,7 +363,9 @@ int run_sim(const Flags& flags) {
     if (outcome.result.verdict == sim::RunVerdict::kPassed && !outcome.crashed) {
       ++tally.passed;
     } else if (outcome.result.verdict == sim::RunVerdict::kInconclusive) {
-      ++tally.inconclusive;
+      tally.inconclusive.push_back(seed);
+      if (terminal) fmt::print(stderr, "\r\033[K");
+      if (!flags.json) fmt::print("INCONCLUSIVE seed {}: {}\n", seed, outcome.result.summary);
     } else {
       Failure failure{std::move(outcome), ""};
       failure.case_path = write_case(*recipe, failure.outcome, flags.out);
@@ -389,7 +418,7 @@ int run_sim(const Flags& flags) {
     return complain(kHarness, "a worker process failed; this is a bug in the harness");
   if (!tally.diverged.empty()) return kDiverged;
   if (!tally.failures.empty()) return kViolated;
-  if (tally.inconclusive > 0) return kInconclusive;
+  if (!tally.inconclusive.empty()) return kInconclusive;
   if (interrupted) return kInterrupted;
   return kOk;
 }
