@@ -2,7 +2,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
 #include <filesystem>
+#include <map>
 
 #include "cmd/case_file.h"
 #include "cmd/common.h"
@@ -30,12 +33,19 @@ class Printer final : public sim::Recorder {
       : nodes_(static_cast<uint32_t>(options[sim::Option::nodes])),
         clients_(static_cast<uint32_t>(options[sim::Option::clients])) {}
 
-  void line(sim::WorldTime at, uint32_t actor, std::string_view area, std::string_view text) override {
-    if (only_ != 0 && actor != only_) return;
+  void line(sim::WorldTime at, uint32_t actor, env::Level level, std::string_view area,
+            std::string_view text) override {
+    if (at > until_) return;  // how the stopped run is cleared away
+    if (!wanted_.empty()) {
+      auto wanted = wanted_.find(actor);
+      if (wanted == wanted_.end() || level < wanted->second) return;
+    }
     if (event_ && (*event_ + kContext < break_at_ || *event_ > break_at_ + kContext)) return;
     fmt::print("{:>3}.{:09}  {:<5}  {:<8}  {}\n", at / 1'000'000'000, at % 1'000'000'000, who(actor), area, text);
   }
-  void only(uint32_t actor) { only_ = actor; }
+  // Prints only what these say, from that level on.
+  void until(sim::WorldTime at) { until_ = at; }
+  void want(uint32_t actor, env::Level level) { wanted_[actor] = level; }
   // Prints only what happens around an event.
   void around(uint64_t event, const uint64_t* now) {
     break_at_ = event;
@@ -51,10 +61,26 @@ class Printer final : public sim::Recorder {
   }
   uint32_t nodes_;
   uint32_t clients_;
-  uint32_t only_ = 0;
+  std::map<uint32_t, env::Level> wanted_;
+  sim::WorldTime until_ = INT64_MAX;
   uint64_t break_at_ = 0;
   const uint64_t* event_ = nullptr;
 };
+
+// "node=2:info"
+bool parse_log(std::string_view text, uint32_t nodes, uint32_t& node, env::Level& level) {
+  if (!text.starts_with("node=")) return false;
+  text.remove_prefix(5);
+  const std::string_view number = text.substr(0, text.find(':'));
+  auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), node);
+  if (error != std::errc() || end != number.data() + number.size() || node == 0 || node > nodes) return false;
+  if (number.size() == text.size()) return true;
+  const std::string_view name = text.substr(number.size() + 1);
+  constexpr std::string_view kLevels[] = {"debug", "info", "warn", "error"};
+  const auto* found = std::find(std::begin(kLevels), std::end(kLevels), name);
+  level = static_cast<env::Level>(found - std::begin(kLevels));
+  return found != std::end(kLevels);
+}
 
 int run_replay(const Flags& flags) {
   Case c;
@@ -79,11 +105,14 @@ int run_replay(const Flags& flags) {
   uint64_t event = 0;
   if (flags.trace || !flags.log.empty() || flags.break_at) hooks.recorder = &printer;
   for (const std::string& log : flags.log) {
-    unsigned node = 0;
-    if (std::sscanf(log.c_str(), "node=%u", &node) != 1 || node == 0 || node > (*options)[sim::Option::nodes])
+    uint32_t node = 0;
+    auto level = env::Level::kDebug;
+    if (!parse_log(log, static_cast<uint32_t>((*options)[sim::Option::nodes]), node, level))
       return complain(kUsage,
-                      fmt::format("--log {}: write node=N, with N from 1 to {}", log, (*options)[sim::Option::nodes]));
-    printer.only(node);
+                      fmt::format("--log {}: write node=N or node=N:LEVEL, with N from 1 to {} and LEVEL one of "
+                                  "debug, info, warn, error",
+                                  log, (*options)[sim::Option::nodes]));
+    printer.want(node, level);
   }
   if (flags.break_at) {
     hooks.after_event = [&](uint64_t number, uint64_t hash) {
@@ -96,6 +125,7 @@ int run_replay(const Flags& flags) {
     auto until = parse_duration(flags.until);
     if (!until) return complain(kUsage, until.error().message);
     hooks.until = *until;
+    printer.until(*until);
   }
   if (flags.plan)
     for (const sim::Fault& fault : sim::make_plan(sim::Fate(c.recipe.seed), *options, c.recipe.removals).faults)
@@ -140,7 +170,7 @@ void add_replay(CLI::App& app, Run& run) {
   replay->add_option("--set", flags->settings, "override an option: name=value")->take_all()->allow_extra_args(false);
   replay->add_flag("--trace", flags->trace, "print what happens, one line an event");
   replay->add_option("--until", flags->until, "stop at this virtual time, such as 3s");
-  replay->add_option("--log", flags->log, "print only what one node says: node=N");
+  replay->add_option("--log", flags->log, "print only what a node says, from a level on: node=N:info");
   replay->add_option("--break", flags->break_at, "print what happens around the event of this number");
   replay->add_flag("--plan", flags->plan, "print the planned faults first");
   replay->footer("Examples:\n  mneme replay 7\n  mneme replay 7 --trace --until 5s");

@@ -286,11 +286,14 @@ class MachineFile final : public env::File {
   Result<void> write(uint64_t offset, ByteView data) override {
     TRY(put(offset, data));
     disk_.take_time(MachineDisk::Kind::kWrite, data.size());
+    machine_.world().detail(machine_.actor(), "disk", "{}: {} bytes written at {}", path_, data.size(), offset);
     return {};
   }
 
   Result<void> write_and_sync(uint64_t offset, ByteView data) override {
     TRY(put(offset, data));
+    machine_.world().detail(machine_.actor(), "disk", "{}: {} bytes written at {}, sync begins", path_, data.size(),
+                            offset);
     return sync_after(data.size());
   }
 
@@ -359,6 +362,7 @@ class MachineFile final : public env::File {
     }
     // Another sync of this file may have come first and made some of it durable already.
     state.sync_ranges(*inode_, covered > inode_->cleaned ? covered - inode_->cleaned : 0);
+    machine_.world().detail(machine_.actor(), "disk", "{}: synced", path_);
     return {};
   }
 
@@ -382,6 +386,7 @@ Result<std::unique_ptr<env::File>> MachineDisk::open(const std::string& path, en
     inode = std::make_shared<Inode>();
     inode->number = ++state_.inodes_;
     state_.change({DiskState::parent(path), DiskState::parent(path), {{path, inode}}});
+    machine_.world().detail(machine_.actor(), "disk", "{}: created", path);
   } else if (!inode) {
     return fail(ErrorCode::kNotFound, fmt::format("opening {}: no such file or directory", path));
   }
@@ -445,6 +450,7 @@ Result<void> MachineDisk::rename(const std::string& from, const std::string& to)
     }
   }
   state_.change(std::move(change));
+  machine_.world().detail(machine_.actor(), "disk", "{}: renamed to {}", from, to);
   return {};
 }
 
@@ -458,6 +464,7 @@ Result<void> MachineDisk::remove(const std::string& path) {
       if (!other.empty() && other != path && DiskState::parent(other) == path)
         return fail(ErrorCode::kExists, fmt::format("removing {}: the directory is not empty", path));
   state_.change({DiskState::parent(path), DiskState::parent(path), {{path, nullptr}}});
+  machine_.world().detail(machine_.actor(), "disk", "{}: removed", path);
   return {};
 }
 
@@ -467,6 +474,7 @@ Result<void> MachineDisk::sync_dir(const std::string& directory) {
   if (!state_.is_directory(directory))
     return fail(ErrorCode::kNotFound, fmt::format("syncing {}: no such directory", directory));
   state_.sync_directory(directory);
+  machine_.world().detail(machine_.actor(), "disk", "directory {}: synced", directory.empty() ? "/" : directory);
   return {};
 }
 

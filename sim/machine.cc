@@ -43,8 +43,8 @@ class MachineTrace final : public env::Trace {
  public:
   explicit MachineTrace(Machine& machine) : machine_(machine) {}
   bool wants(env::Level) const override { return machine_.world().recording(); }
-  void line(env::Level, std::string_view area, std::string_view text) override {
-    machine_.world().record(machine_.actor(), area, text);
+  void line(env::Level level, std::string_view area, std::string_view text) override {
+    machine_.world().record(machine_.actor(), area, text, level);
   }
   void reached(Probe probe) override { machine_.world().reached(probe, machine_.actor()); }
 

@@ -88,6 +88,11 @@ class Connection {
     return sides_[0].gone && sides_[1].gone && pipes_[0].segments.empty() && pipes_[1].segments.empty();
   }
   void wake(int side);
+  // For traces: what arrives at `actor` from side `from`.
+  void note(uint32_t actor, int from, std::string_view what) {
+    world_.detail(actor, "net", "{} -> {} connection {}: {}", world_.machine(sides_[from].actor).name(),
+                  world_.machine(actor).name(), id_, what);
+  }
 
   Network& network_;
   World& world_;
@@ -242,10 +247,12 @@ void Connection::arrive(int from) {
         static_cast<WorldTime>(world_.fate().between(2'000, 15'000, Choice::kGiveUpAfter, cause(from))) * kMillisecond;
     segment.at = std::max(link.blocked_until, now) + delay;
     if (segment.at - segment.sent_at > patience) {
+      note(receiver.actor, from, "given up, the sender's end breaks");
       clear(pipe);
       break_side(from);
       return;
     }
+    note(receiver.actor, from, "does not get through");
     schedule(pipe);
     return;
   }
@@ -256,6 +263,7 @@ void Connection::arrive(int from) {
   }
 
   if (segment.kind == Segment::Kind::kReset) {
+    note(receiver.actor, from, "reset");
     clear(pipe);
     break_side(1 - from);
     if (finished()) network_.forget(*this);
@@ -264,6 +272,7 @@ void Connection::arrive(int from) {
   if (receiver.gone) {
     // Nobody has this connection here: the operating system answers with a reset, once.
     const bool tell = !sender.gone;
+    note(receiver.actor, from, "nobody there");
     clear(pipe);
     if (tell) push(1 - from, Segment{.kind = Segment::Kind::kReset});
     if (finished()) network_.forget(*this);
@@ -271,6 +280,7 @@ void Connection::arrive(int from) {
   }
   if (segment.kind == Segment::Kind::kFin) {
     receiver.ended = true;
+    note(receiver.actor, from, "end of stream");
     pipe.segments.pop_front();
   } else {
     size_t count = segment.data.size();
@@ -280,6 +290,8 @@ void Connection::arrive(int from) {
     receiver.unread.insert(receiver.unread.end(), segment.data.begin(),
                            segment.data.begin() + static_cast<std::ptrdiff_t>(count));
     pipe.bytes -= count;
+    if (world_.recording())
+      note(receiver.actor, from, fmt::format("{} bytes, sent {} us ago", count, (now - segment.sent_at) / 1000));
     if (split) {
       segment.data.erase(segment.data.begin(), segment.data.begin() + static_cast<std::ptrdiff_t>(count));
       segment.at = now + world_.options().latency_base_ns / 4;

@@ -10,6 +10,8 @@
 // MachineOptions) or a fault pauses it.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <array>
 #include <functional>
 #include <memory>
@@ -34,7 +36,7 @@ class Recorder {
  public:
   virtual ~Recorder() = default;
   // `actor` 0 is the world itself. `area` is a short literal.
-  virtual void line(WorldTime at, uint32_t actor, std::string_view area, std::string_view text) = 0;
+  virtual void line(WorldTime at, uint32_t actor, env::Level level, std::string_view area, std::string_view text) = 0;
 };
 
 struct WorldOptions {
@@ -92,8 +94,13 @@ class World final : private fiber::Idle, private fiber::Order {
   uint64_t trace_hash() const { return hash_; }
   uint64_t event_count() const { return event_count_; }
   bool recording() const { return recorder_ != nullptr; }
-  void record(uint32_t actor, std::string_view area, std::string_view text) {
-    if (recorder_) recorder_->line(now_, actor, area, text);
+  void record(uint32_t actor, std::string_view area, std::string_view text, env::Level level = env::Level::kInfo) {
+    if (recorder_) recorder_->line(now_, actor, level, area, text);
+  }
+  // What happens all the time; formatted only when somebody listens.
+  template <class... Args>
+  void detail(uint32_t actor, std::string_view area, fmt::format_string<Args...> format, Args&&... args) {
+    if (recorder_) record(actor, area, fmt::format(format, std::forward<Args>(args)...), env::Level::kDebug);
   }
   // Called after every event, with the number of the event; for --verify and --break.
   std::function<void(uint64_t number, uint64_t hash)> after_event;

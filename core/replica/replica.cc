@@ -7,6 +7,7 @@
 
 #include "core/base/limits.h"
 #include "core/kv/errors.h"
+#include "core/raft/text.h"
 
 namespace mneme::replica {
 
@@ -108,6 +109,7 @@ int64_t Replica::log_time() {
 // --- In
 
 void Replica::step(raft::Message message) {
+  if (env_.trace.wants(env::Level::kDebug)) env_.trace.line(env::Level::kDebug, "raft", raft::text_of(message));
   raft_.step(std::move(message), env_.clock.now());
   moved();
   wake();

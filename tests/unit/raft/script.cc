@@ -6,11 +6,11 @@
 #include <stdexcept>
 #include <utility>
 
+#include "core/raft/text.h"
+
 namespace mneme::raft {
 
 namespace {
-
-std::string text_of(LogPosition p) { return fmt::format("{}/{}", p.index.value, p.term.value); }
 
 std::string text_of(const Entry& entry) {
   std::string text = text_of(LogPosition{entry.index, entry.term});
@@ -23,25 +23,8 @@ std::string text_of(const std::vector<Entry>& entries) {
   return text;
 }
 
-std::string text_of(const Message& m) {
-  std::string text = fmt::format("{}->{} {} term {}", m.from.value, m.to.value, name_of(m.type), m.term.value);
-  if (m.reject) text += " rejected";
-  if (m.suspect) text += " suspect";
-  switch (m.type) {
-    case MessageType::kPreVote:
-    case MessageType::kVote: text += " last " + text_of(m.log); break;
-    case MessageType::kAppend: text += fmt::format(" after {} commit {}", text_of(m.log), m.commit.value); break;
-    case MessageType::kAppendReply:
-      text += " " + text_of(m.log);
-      if (m.reject) text += " hint " + text_of(m.hint);
-      break;
-    case MessageType::kHeartbeat: text += fmt::format(" commit {} round {}", m.commit.value, m.round); break;
-    case MessageType::kHeartbeatReply: text += fmt::format(" round {}", m.round); break;
-    case MessageType::kSnapshot: text += " at " + text_of(m.log); break;
-    case MessageType::kRestore:
-    case MessageType::kRestoreReply: text += fmt::format(" last {} nonce {}", text_of(m.log), m.round); break;
-    default: break;
-  }
+std::string with_entries(const Message& m) {
+  std::string text = head_of(m);
   if (!m.entries.empty()) text += " entries" + text_of(m.entries);
   return text;
 }
@@ -256,7 +239,7 @@ bool Script::deliver_one(Link link) {
   queue.pop_front();
   TestReplica& to = replica(link.second);
   if (!to.raft) return true;
-  print("> " + text_of(m));
+  print("> " + with_entries(m));
   to.raft->step(std::move(m), to.now);
   settle(link.second);
   return true;
@@ -277,7 +260,7 @@ void Script::deliver_all() {
 
 void Script::send(Message m) {
   bool lost = isolated_.contains(m.from.value) || isolated_.contains(m.to.value);
-  print(text_of(m) + (lost ? " (lost)" : ""));
+  print(with_entries(m) + (lost ? " (lost)" : ""));
   if (!lost) network_[{m.from.value, m.to.value}].push_back(std::move(m));
 }
 

@@ -133,7 +133,7 @@ struct Toy {
 };
 
 struct Lines : Recorder {
-  void line(WorldTime at, uint32_t actor, std::string_view area, std::string_view text) override {
+  void line(WorldTime at, uint32_t actor, env::Level, std::string_view area, std::string_view text) override {
     all += fmt::format("{} {} {} {}\n", at, actor, area, text);
   }
   std::string all;

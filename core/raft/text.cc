@@ -1,0 +1,44 @@
+#include "core/raft/text.h"
+
+#include <fmt/format.h>
+
+#include "core/raft/raft.h"
+
+namespace mneme::raft {
+
+std::string text_of(const LogPosition& p) { return fmt::format("{}/{}", p.index.value, p.term.value); }
+
+std::string head_of(const Message& m) {
+  std::string text = fmt::format("{}->{} {} term {}", m.from.value, m.to.value, name_of(m.type), m.term.value);
+  if (m.reject) text += " rejected";
+  if (m.suspect) text += " suspect";
+  switch (m.type) {
+    case MessageType::kPreVote:
+    case MessageType::kVote: text += " last " + text_of(m.log); break;
+    case MessageType::kAppend: text += fmt::format(" after {} commit {}", text_of(m.log), m.commit.value); break;
+    case MessageType::kAppendReply:
+      text += " " + text_of(m.log);
+      if (m.reject) text += " hint " + text_of(m.hint);
+      break;
+    case MessageType::kHeartbeat: text += fmt::format(" commit {} round {}", m.commit.value, m.round); break;
+    case MessageType::kHeartbeatReply: text += fmt::format(" round {}", m.round); break;
+    case MessageType::kSnapshot: text += " at " + text_of(m.log); break;
+    case MessageType::kRestore:
+    case MessageType::kRestoreReply: text += fmt::format(" last {} nonce {}", text_of(m.log), m.round); break;
+    case MessageType::kPreVoteReply:
+    case MessageType::kVoteReply: break;
+  }
+  return text;
+}
+
+std::string text_of(const Message& m) {
+  std::string text = head_of(m);
+  if (m.entries.empty()) return text;
+  const Entry& first = m.entries.front();
+  const Entry& last = m.entries.back();
+  text += " entries " + text_of(LogPosition{first.index, first.term});
+  if (m.entries.size() > 1) text += " to " + text_of(LogPosition{last.index, last.term});
+  return text;
+}
+
+}  // namespace mneme::raft
