@@ -11,9 +11,10 @@ namespace mneme::cmd {
 
 std::string to_text(const Case& c) {
   std::string out = "# mneme case\nformat = 1\n";
-  out += fmt::format(
-      "build = \"{}\"\nscenario = \"{}\"\nseed = {}\nproperty = \"{}\"\ntrace_hash = \"{:016x}\"\n\n[options]\n",
-      c.build, c.recipe.scenario, c.recipe.seed, c.property, c.trace_hash);
+  out += fmt::format("build = \"{}\"\nscenario = \"{}\"\nseed = {}\nproperty = \"{}\"\ntrace_hash = \"{:016x}\"\n",
+                     c.build, c.recipe.scenario, c.recipe.seed, c.property, c.trace_hash);
+  if (c.black_box_only) out += "judge = \"black box\"\n";
+  out += "\n[options]\n";
   for (size_t i = 0; i < sim::kOptionCount; ++i)
     if (auto option = static_cast<sim::Option>(i); c.recipe.options.given(option))
       out += fmt::format("{} = {}\n", sim::kOptionSpecs[i].name, c.recipe.options[option]);
@@ -70,6 +71,9 @@ Result<Case> load_case(const std::string& path) {
       if (!text || text->size() != 16 ||
           std::from_chars(text->data(), text->data() + 16, c.trace_hash, 16).ptr != text->data() + 16)
         return where(node, "trace_hash is 16 hex digits in quotes");
+    } else if (key == "judge") {
+      if (node.value_exact<std::string>() != "black box") return where(node, "judge is \"black box\" or left out");
+      c.black_box_only = true;
     } else if (key == "options") {
       auto* options = node.as_table();
       if (!options) return where(node, "options is a table: write [options]");

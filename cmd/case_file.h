@@ -7,6 +7,7 @@
 //   seed = 1187
 //   property = "linearizable"     what failed, to tell whether it is reproduced; "" when nothing did
 //   trace_hash = "16 hex digits"
+//   judge = "black box"           the clients' history alone; left out: all judges
 //   [options]                     every option, expanded
 //   nodes = 3
 //   [remove]                      items left out of the plan
@@ -25,6 +26,7 @@ struct Case {
   std::string build;
   std::string property;
   uint64_t trace_hash = 0;
+  bool black_box_only = false;
 };
 
 std::string to_text(const Case& c);

@@ -75,6 +75,16 @@ std::string build_id() {
   return fmt::format("{} {} {}", MNEME_REVISION, compiler, mode);
 }
 
+std::string indented(std::string_view lines) {
+  std::string out;
+  for (int n = 0; !lines.empty() && n < 40; ++n) {
+    const size_t end = std::min(lines.find('\n'), lines.size());
+    out += fmt::format("    {}\n", lines.substr(0, end));
+    lines.remove_prefix(std::min(end + 1, lines.size()));
+  }
+  return out;
+}
+
 const std::vector<BuiltInScenario>& built_in_scenarios() {
   static const std::vector<BuiltInScenario> scenarios = {
       {"kv", "colliding clients on few keys, with every kind of fault (the default)", {}},

@@ -41,6 +41,9 @@ void add_inspect(CLI::App& app, Run& run);
 // Prints the sentence on stderr, with the program's name before it.
 int complain(int exit, std::string_view sentence);
 
+// Its first 40 lines, indented by four.
+std::string indented(std::string_view lines);
+
 // Seeds as users write them: "7", "1..200".
 struct SeedRange {
   uint64_t first = 1;

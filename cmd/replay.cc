@@ -24,6 +24,7 @@ struct Flags {
   std::vector<std::string> log;
   uint64_t break_at = 0;
   bool plan = false;
+  bool black_box_only = false;
 };
 
 // One line an event, aligned: virtual time, who, which part, what.
@@ -101,6 +102,7 @@ int run_replay(const Flags& flags) {
   if (!options) return complain(kUsage, options.error().message);
 
   sim::RunHooks hooks;
+  hooks.white_box = !c.black_box_only && !flags.black_box_only;
   Printer printer(*options);
   uint64_t event = 0;
   if (flags.trace || !flags.log.empty() || flags.break_at) hooks.recorder = &printer;
@@ -144,8 +146,7 @@ int run_replay(const Flags& flags) {
   } else {
     fmt::print("{}{}{} seed {}  {}\n  {}\n{}", colors.red,
                result.verdict == sim::RunVerdict::kFailed ? "FAIL" : "INCONCLUSIVE", colors.reset, c.recipe.seed,
-               result.property, result.summary, result.details);
-    if (!result.details.empty() && result.details.back() != '\n') fmt::print("\n");
+               result.property, result.summary, indented(result.details));
     fmt::print("  {} operations, {} faults, {} events, trace hash {:016x}\n", result.operations, result.faults,
                result.events, result.trace_hash);
   }
@@ -172,6 +173,7 @@ void add_replay(CLI::App& app, Run& run) {
   replay->add_option("--until", flags->until, "stop at this virtual time, such as 3s");
   replay->add_option("--log", flags->log, "print only what a node says, from a level on: node=N:info");
   replay->add_option("--break", flags->break_at, "print what happens around the event of this number");
+  replay->add_flag("--black-box-only", flags->black_box_only, "judge by the clients' history alone");
   replay->add_flag("--plan", flags->plan, "print the planned faults first");
   replay->footer("Examples:\n  mneme replay 7\n  mneme replay 7 --trace --until 5s");
   replay->callback([flags, &run] { run = [flags] { return run_replay(*flags); }; });

@@ -83,12 +83,7 @@ void print_failure(const Failure& failure, const sim::Recipe& recipe, const Flag
   const SeedOutcome& o = failure.outcome;
   fmt::print("{}FAIL{} seed {}  {}{}{}\n", c.red, c.reset, o.seed, c.bold, o.result.property, c.reset);
   fmt::print("  {}\n", o.result.summary);
-  std::string_view details = o.result.details;
-  for (int lines = 0; !details.empty() && lines < 40; ++lines) {
-    const size_t end = std::min(details.find('\n'), details.size());
-    fmt::print("    {}\n", details.substr(0, end));
-    details.remove_prefix(std::min(end + 1, details.size()));
-  }
+  fmt::print("{}", indented(o.result.details));
   sim::Recipe drawn = recipe;
   drawn.seed = o.seed;
   if (auto options = drawn.options.expand(sim::Fate(o.seed))) {
@@ -112,13 +107,17 @@ void print_failure(const Failure& failure, const sim::Recipe& recipe, const Flag
   (void)flags;
 }
 
-std::string write_case(const sim::Recipe& recipe, const SeedOutcome& o, const std::string& directory) {
-  Case c{.recipe = recipe, .build = build_id(), .property = o.result.property, .trace_hash = o.result.trace_hash};
+std::string write_case(const sim::Recipe& recipe, const SeedOutcome& o, const Flags& flags) {
+  Case c{.recipe = recipe,
+         .build = build_id(),
+         .property = o.result.property,
+         .trace_hash = o.result.trace_hash,
+         .black_box_only = flags.black_box_only};
   c.recipe.seed = o.seed;
   auto expanded = recipe.options.expand(sim::Fate(o.seed));
   if (!expanded) return "";
   c.recipe.options = *expanded;
-  const std::string path = fmt::format("{}/{}.case", directory, o.seed);
+  const std::string path = fmt::format("{}/{}.case", flags.out, o.seed);
   if (auto saved = save_case(path, c); !saved) {
     complain(kIo, saved.error().message);
     return "";
@@ -368,7 +367,7 @@ int run_sim(const Flags& flags) {
       if (!flags.json) fmt::print("INCONCLUSIVE seed {}: {}\n", seed, outcome.result.summary);
     } else {
       Failure failure{std::move(outcome), ""};
-      failure.case_path = write_case(*recipe, failure.outcome, flags.out);
+      failure.case_path = write_case(*recipe, failure.outcome, flags);
       if (terminal) fmt::print(stderr, "\r\033[K");
       if (!flags.json) print_failure(failure, *recipe, flags);
       if (flags.github)

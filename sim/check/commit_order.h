@@ -18,6 +18,8 @@ class CommitOrder {
   // A return at the very time of a call counts as concurrent with it. Returns what is wrong, once per operation.
   std::optional<std::string> add(uint64_t op, int64_t call_ns, std::optional<int64_t> return_ns);
   uint64_t added() const { return added_; }
+  // Of all added, the one called last.
+  uint64_t latest() const { return latest_op_; }
 
  private:
   uint64_t added_ = 0;

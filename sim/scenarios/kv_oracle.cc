@@ -103,8 +103,10 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
       answers[record].push_back(given[position].reply);
       if (!given[position].executed) continue;
       if (placed[record])
-        return Finding{"exactly once", fmt::format("{} was executed twice, the second time at index {}",
-                                                   records[record].text(), index.value)};
+        return Finding{
+            "exactly once",
+            fmt::format("{} was executed twice, the second time at index {}", records[record].text(), index.value),
+            {records[record]}};
       placed[record] = true;
       places.push_back({index, false, position, record});
     }
@@ -138,10 +140,12 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
     if (record.outcome == ClientOutcome::kFailed && placed[i])
       return Finding{"outcome",
                      fmt::format("{} was answered with '{}', which says that it did not happen, and was executed",
-                                 record.text(), record.reply.substr(0, record.reply.find('\r')))};
+                                 record.text(), record.reply.substr(0, record.reply.find('\r'))),
+                     {record}};
     if (record.outcome != ClientOutcome::kOk) continue;
     if (!placed[i])
-      return Finding{"durability", fmt::format("{} was acknowledged and is in no replica's log", record.text())};
+      return Finding{
+          "durability", fmt::format("{} was acknowledged and is in no replica's log", record.text()), {record}};
     bool fits = false;
     std::string shown;
     for (const std::string& answer : answers[i]) {
@@ -153,7 +157,8 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
     if (!fits)
       return Finding{"commit order",
                      fmt::format("{} was answered {}, the replicas' order of commands gives{}", record.text(),
-                                 record.reply.substr(0, record.reply.find_last_not_of("\r\n") + 1), shown)};
+                                 record.reply.substr(0, record.reply.find_last_not_of("\r\n") + 1), shown),
+                     {record}};
   }
 
   std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
@@ -175,8 +180,12 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
   for (const Place& place : places) {
     const OpRecord& record = records[place.record];
     const bool returned = record.outcome == ClientOutcome::kOk;
-    if (auto wrong = order.add(place.record, record.called, returned ? std::optional(record.returned) : std::nullopt))
-      return Finding{"real-time order", fmt::format("{} at index {}: {}", record.text(), place.index.value, *wrong)};
+    const OpRecord& latest = records[order.latest()];
+    if (order.add(place.record, record.called, returned ? std::optional(record.returned) : std::nullopt))
+      return Finding{"real-time order",
+                     fmt::format("{} had returned when {} was called, but the replicas put it later, at index {}",
+                                 record.text(), latest.text(), place.index.value),
+                     {record, latest}};
     order_.push_back(place.record);
   }
   return std::nullopt;

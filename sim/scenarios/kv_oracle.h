@@ -22,6 +22,7 @@ namespace mneme::sim {
 struct Finding {
   std::string property;
   std::string summary;
+  std::vector<OpRecord> operations = {};  // that are involved
 };
 
 class KvOracle final : public replica::Observer {

@@ -35,6 +35,18 @@ std::string describe(const check::Violation& violation, const check::History& hi
   return out;
 }
 
+std::string describe(const std::vector<OpRecord>& records) {
+  std::string out;
+  for (const OpRecord& record : records) {
+    const std::string when = record.returned < record.called
+                                 ? fmt::format("{} ..", seconds(record.called))
+                                 : fmt::format("{} .. {}", seconds(record.called), seconds(record.returned));
+    out += fmt::format("{:<55} {:<24} {}\n", record.text(), when,
+                       record.reply.substr(0, record.reply.find_last_not_of("\r\n") + 1));
+  }
+  return out;
+}
+
 class KvRun {
  public:
   KvRun(const Recipe& recipe, const Options& options, const RunHooks& hooks)
@@ -389,6 +401,7 @@ void KvRun::judge(RunResult& result) {
     result.verdict = RunVerdict::kFailed;
     result.property = finding_->property;
     result.summary = finding_->summary;
+    result.details = describe(finding_->operations);
     return;
   }
   if (finding_ && finding_->property != "liveness" && finding_->property != "node ended" &&
