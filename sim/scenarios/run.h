@@ -49,7 +49,4 @@ struct RunHooks {
 // kInvalid: the options contradict each other.
 Result<RunResult> run_kv(const Recipe& recipe, const RunHooks& hooks);
 
-// A cluster without clients or faults, for measuring.
-RunResult run_idle(uint64_t seed, uint32_t nodes, WorldTime duration, Duration heartbeat);
-
 }  // namespace mneme::sim
