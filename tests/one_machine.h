@@ -4,6 +4,7 @@
 // every crash. A process must not use REQUIRE: it would throw where nobody catches.
 #pragma once
 
+#include <exception>
 #include <optional>
 #include <utility>
 
@@ -21,14 +22,22 @@ class OneMachine {
 
   template <class F>
   void run(F&& body) {
+    std::exception_ptr thrown;
     world_.run([&] {
       auto ended = fiber::with_scope(world_.scheduler(), [&](fiber::Scope& scope) {
         scope_ = &scope;
-        body();
+        try {
+          body();
+        } catch (const fiber::Cancelled&) {
+          throw;
+        } catch (...) {
+          thrown = std::current_exception();  // a failed REQUIRE: only the test's own stack may see it
+        }
         crash(sim::CrashKind::kKill);
       });
       CHECK(ended.has_value());
     });
+    if (thrown) std::rethrow_exception(thrown);
   }
 
   sim::World& world() { return world_; }

@@ -1,0 +1,121 @@
+// The directories that a replica makes are there after a power loss. A directory that was made and not synced in its
+// parent takes everything in it along when it vanishes, however well that was synced.
+#include "tests/unit/replica/support.h"
+
+using namespace mneme;
+using namespace mneme::replica;
+using namespace mneme::replica::testing;
+
+namespace {
+
+// Each unsynced entry survives a power loss or not, by its own choice: in so many worlds each is lost in some.
+constexpr uint64_t kWorlds = 40;
+
+template <class F>
+void in_many_worlds(F fn) {
+  for (uint64_t seed = 1; seed <= kWorlds; ++seed) {
+    INFO("seed " << seed);
+    OneMachine one(seed);
+    one.run([&] { fn(one); });
+  }
+}
+
+bool there(OneMachine& one, const std::string& directory) {
+  return one
+      .process([&](Env& env) -> Result<void> {
+        TRY(env.disk.list(directory));
+        return {};
+      })
+      .has_value();
+}
+
+Result<void> open_store(Env& env, const std::string& directory) { return CheckpointStore(env, directory).open(0); }
+
+}  // namespace
+
+TEST_CASE("a directory that was made and not synced does not survive every power loss", "[replica]") {
+  uint64_t lost = 0;
+  in_many_worlds([&](OneMachine& one) {
+    REQUIRE(one.process([](Env& env) { return env.disk.make_dir("group-1"); }).has_value());
+    one.crash(sim::CrashKind::kPowerLoss);
+    lost += !there(one, "group-1");
+  });
+  CHECK(lost > kWorlds / 5);
+}
+
+TEST_CASE("a group's directory survives a power loss once its checkpoint store is open", "[replica]") {
+  for (const std::string directory : {"group-1", "data/group-1"})
+    in_many_worlds([&](OneMachine& one) {
+      REQUIRE(one.process([&](Env& env) -> Result<void> {
+                   if (directory.starts_with("data")) {
+                     TRY(env.disk.make_dir("data"));
+                     TRY(env.disk.sync_dir(""));
+                   }
+                   return open_store(env, directory);
+                 })
+                  .has_value());
+      one.crash(sim::CrashKind::kPowerLoss);
+      CHECK(there(one, directory));
+    });
+}
+
+TEST_CASE("a group's directory that a killed process had made survives once the store is open again", "[replica]") {
+  in_many_worlds([&](OneMachine& one) {
+    REQUIRE(one.process([](Env& env) { return env.disk.make_dir("group-1"); }).has_value());
+    one.crash(sim::CrashKind::kKill);
+    REQUIRE(one.process([](Env& env) { return open_store(env, "group-1"); }).has_value());
+    one.crash(sim::CrashKind::kPowerLoss);
+    CHECK(there(one, "group-1"));
+  });
+}
+
+TEST_CASE("a finished checkpoint survives a power loss", "[replica]") {
+  in_many_worlds([&](OneMachine& one) {
+    std::string path;
+    REQUIRE(one.process([&](Env& env) -> Result<void> {
+                 CheckpointStore store(env, "group-1");
+                 TRY(store.open(0));
+                 path = store.path(3);
+                 auto part = TRY(store.create(3));
+                 TRY(part->write("0123456789"));
+                 return part->finish();
+               })
+                .has_value());
+    one.crash(sim::CrashKind::kPowerLoss);
+    CHECK(one.process([&](Env& env) -> Result<void> {
+               const Bytes content = TRY(env::read_file(env.disk, path, 100));
+               return content.size() == 10 ? Result<void>() : fail(ErrorCode::kCorrupt, "it is cut short");
+             })
+              .has_value());
+  });
+}
+
+TEST_CASE("the log's directory survives a power loss once the log is open", "[replica]") {
+  in_many_worlds([&](OneMachine& one) {
+    REQUIRE(one.process([](Env& env) -> Result<void> {
+                 TRY(open_log(env));
+                 return {};
+               })
+                .has_value());
+    one.crash(sim::CrashKind::kPowerLoss);
+    CHECK(there(one, "wal"));
+  });
+}
+
+TEST_CASE("log and group are there after a power loss as soon as the replica is open", "[replica]") {
+  in_many_worlds([&](OneMachine& one) {
+    bool open = false;
+    one.start([&](Env& env) {
+      return with_replica(env, config_of(1), nullptr, [&](Replica&, Others&) -> Result<void> {
+        open = true;
+        env.clock.sleep_until(env.scheduler, kNever);
+        return {};
+      });
+    });
+    one.wait_until([&] { return open; });
+    REQUIRE(open);
+    one.crash(sim::CrashKind::kPowerLoss);
+    CHECK(there(one, "wal"));
+    CHECK(there(one, "group-1"));
+  });
+}
