@@ -47,12 +47,13 @@ class OneMachine {
     result_.reset();
     machine_.boot(*scope_, std::move(program), [this](Result<void> result) { result_ = std::move(result); });
   }
-  // How the process ended by itself, if it has.
-  const std::optional<Result<void>>& result() const { return result_; }
+  // Whether the process has ended by itself, and then how.
+  bool ended() const { return result_.has_value(); }
+  const Result<void>& result() const { return *result_; }
   // Lets time pass until `fn()`, which is asked often, or the process ends; false when neither comes in a minute.
   template <class F>
   bool wait_until(F&& fn) {
-    for (const sim::WorldTime limit = world_.now() + 60'000'000'000; !result_ && !fn(); world_.sleep_for(100'000))
+    for (const sim::WorldTime limit = world_.now() + 60'000'000'000; !ended() && !fn(); world_.sleep_for(100'000))
       if (world_.now() > limit) return false;
     return true;
   }
@@ -60,7 +61,7 @@ class OneMachine {
   Result<void> process(sim::Machine::Program program) {
     start(std::move(program));
     if (!wait_until([] { return false; })) return fail(ErrorCode::kTimeout, "the process does not end");
-    return *result_;
+    return result();
   }
   // Whatever runs is gone on return.
   void crash(sim::CrashKind kind) {

@@ -8,9 +8,16 @@
 namespace mneme::node {
 
 namespace {
+
 constexpr std::string_view kMagic{"MNEMEID\0", 8};
 constexpr uint32_t kVersion = 1;
 constexpr char kFile[] = "identity";
+
+std::unexpected<Error> damaged(std::string_view why) {
+  return fail(ErrorCode::kCorrupt,
+              fmt::format("file {}: {}; restore it from a backup, or replace this node", kFile, why));
+}
+
 }  // namespace
 
 Incarnation Identity::incarnation_of(NodeId id) const {
@@ -50,16 +57,12 @@ Bytes encode(const Identity& identity) {
 }
 
 Result<Identity> decode_identity(ByteView bytes) {
-  auto corrupt = [](std::string_view why) {
-    return fail(ErrorCode::kCorrupt,
-                fmt::format("file {}: {}; restore it from a backup, or replace this node", kFile, why));
-  };
-  if (bytes.size() < 56) return corrupt("it is too short");
+  if (bytes.size() < 56) return damaged("it is too short");
   Reader whole(bytes);
   ByteView body = whole.raw(bytes.size() - 8);
-  if (whole.u64() != xxh3(body)) return corrupt("its checksum does not match");
+  if (whole.u64() != xxh3(body)) return damaged("its checksum does not match");
   Reader reader(body);
-  if (as_text(reader.raw(8)) != kMagic) return corrupt("it is not an identity");
+  if (as_text(reader.raw(8)) != kMagic) return damaged("it is not an identity");
   if (uint32_t version = reader.u32(); version != kVersion)
     return fail(
         ErrorCode::kUnsupported,
@@ -71,20 +74,26 @@ Result<Identity> decode_identity(ByteView bytes) {
   identity.cluster = reader.id<ClusterId>();
   const uint32_t count = reader.u32();
   reader.u32();
-  if (count > limits::kMaxNodes) return corrupt("it names too many members");
+  if (count > limits::kMaxNodes) return damaged("it names too many members");
   for (uint32_t i = 0; i < count; ++i) {
     NodeId node = reader.id<NodeId>();
     identity.members.emplace_back(node, reader.id<Incarnation>());
   }
-  if (!reader.ok() || !reader.at_end()) return corrupt("its length does not match");
-  if ((state == 1) != identity.founded()) return corrupt("it contradicts itself");
+  if (!reader.ok() || !reader.at_end()) return damaged("its length does not match");
+  if ((state == 1) != identity.founded()) return damaged("it contradicts itself");
   return identity;
 }
 
 Result<Identity> load_identity(env::Disk& disk) {
   auto bytes = env::read_file(disk, kFile, 64 * limits::kKiB);
-  if (!bytes) return std::unexpected(std::move(bytes).error());
-  return decode_identity(*bytes);
+  if (bytes) return decode_identity(*bytes);
+  switch (bytes.error().code) {
+    // Without it nothing else of the data can be used, and another attempt would find the same: damage, not a hiccup.
+    case ErrorCode::kIo:
+    case ErrorCode::kTooLarge:
+    case ErrorCode::kCorrupt: return damaged(bytes.error().message);
+    default: return std::unexpected(std::move(bytes).error());
+  }
 }
 
 Result<void> save_identity(env::Disk& disk, const Identity& identity) {

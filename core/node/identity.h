@@ -47,7 +47,7 @@ struct Identity {
 // kCorrupt, kUnsupported.
 [[nodiscard]] Result<Identity> decode_identity(ByteView bytes);
 
-// kNotFound when there is none. Suspends.
+// kNotFound when there is none. kCorrupt also when it cannot be read, which only a person can mend. Suspends.
 Result<Identity> load_identity(env::Disk& disk);
 Result<void> save_identity(env::Disk& disk, const Identity& identity);
 

@@ -15,8 +15,9 @@ using Listening = std::function<void(const env::Address&)>;
 
 // Runs until the calling fiber is cancelled (which ends it in order), or until an error ends the node:
 // kBusy: the port or the data directory is in use. kInvalid: the data of another node or cluster, or a configuration
-// that contradicts it. kRefused: the cluster does not accept this node. kCorrupt, kUnsupported: its files. kIo,
-// kNoSpace: its disk. The data directory is the root of env.disk.
+// that contradicts it. kRefused: the cluster does not accept this node. kUnsupported: the files of a newer build.
+// kCorrupt: a file that it needs to start is damaged, missing or unreadable; the sentence says which, and what to do.
+// kIo, kNoSpace: its disk, and the node may be started again. The data directory is the root of env.disk.
 Result<void> run_node(Env& env, const Config& config, const Listening& listening = {});
 
 }  // namespace mneme::node

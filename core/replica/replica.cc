@@ -29,7 +29,10 @@ Result<std::unique_ptr<Replica>> Replica::open(Env& env, ReplicaConfig config, L
   TRY(store.open(recovered.checkpoint_id));
   std::shared_ptr<kv::StateMachine> machine;
   if (recovered.checkpoint_id != 0) {
-    machine = TRY(store.load(recovered.checkpoint_id, recovered.checkpoint));
+    auto loaded = store.load(recovered.checkpoint_id, recovered.checkpoint);
+    if (!loaded && loaded.error().code == ErrorCode::kCorrupt)
+      loaded.error().message += "; restore it from a backup, or replace this node";
+    machine = TRY(std::move(loaded));
     env.trace.reached(Probe::checkpoint_loaded);
   } else {
     machine = std::make_shared<kv::StateMachine>(&env.trace);
