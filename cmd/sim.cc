@@ -7,6 +7,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -125,8 +126,9 @@ std::string write_case(const sim::Recipe& recipe, const SeedOutcome& o, const Fl
   return path;
 }
 
-// Runs a diverging seed once more in both ways, with the hash after every event written down, and says where they part.
-void find_divergence(const sim::Recipe& recipe, uint64_t seed);
+// Runs a diverging seed once more in both ways, with the hash after every event written down, and says where they part,
+// in lines for people.
+std::string find_divergence(const sim::Recipe& recipe, uint64_t seed);
 
 struct Range {
   SeedRange seeds;
@@ -410,8 +412,9 @@ int run_sim(const Flags& flags) {
   else
     print_summary(tally, *recipe, wall_s, hash, limit_ns ? tally.done : wanted);
   for (uint64_t seed : tally.diverged) {
-    if (!flags.json) fmt::print("DIVERGED seed {}: two runs of it differ\n", seed);
-    find_divergence(*recipe, seed);
+    // With --json, nothing but the object goes to stdout.
+    fmt::print(flags.json ? stderr : stdout, "DIVERGED seed {}: two runs of it differ\n{}", seed,
+               find_divergence(*recipe, seed));
   }
   if (!healthy && !stop && !interrupted)
     return complain(kHarness, "a worker process failed; this is a bug in the harness");
@@ -435,23 +438,34 @@ int run_hashes(const sim::Recipe& recipe, const std::string& path) {
   return result ? kOk : kHarness;
 }
 
-void find_divergence(const sim::Recipe& recipe, uint64_t seed) {
+std::string find_divergence(const sim::Recipe& recipe, uint64_t seed) {
   char directory[] = "/tmp/mneme-diverged-XXXXXX";
-  if (!::mkdtemp(directory)) return;
+  const std::string failed = "  where they part could not be found: the two runs could not be done again\n";
+  if (!::mkdtemp(directory)) return failed;
+  // Only a case that is named stays.
+  struct Files {
+    const char* directory;
+    std::string named;
+    ~Files() {
+      std::error_code ignored;
+      for (auto& entry : std::filesystem::directory_iterator(directory, ignored))
+        if (entry.path() != named) std::filesystem::remove(entry.path(), ignored);
+      if (named.empty()) std::filesystem::remove(directory, ignored);
+    }
+  } files{directory, {}};
   sim::Recipe one = recipe;
   one.seed = seed;
   Case c{.recipe = one, .build = build_id()};
   c.recipe.options = *recipe.options.expand(sim::Fate(seed));
   const std::string case_path = fmt::format("{}/{}.case", directory, seed);
-  if (!save_case(case_path, c)) return;
-  const std::string self = "/proc/self/exe";
+  if (!save_case(case_path, c)) return failed;
   auto hash_file = [&](int n) { return fmt::format("{}/{}.hashes", directory, n); };
   for (int attempt = 0; attempt < 3; ++attempt) {
-    run_hashes(one, hash_file(1));
+    if (run_hashes(one, hash_file(1)) != kOk) return failed;
     const std::string command =
         fmt::format("MALLOC_PERTURB_=165 MNEME_DISPLACEMENT={} $(readlink /proc/{}/exe) sim-hashes {} {}",
                     std::string(4096, 'x'), ::getpid(), case_path, hash_file(2));
-    if (std::system(command.c_str()) != 0) return;
+    if (std::system(command.c_str()) != 0) return failed;
     std::ifstream a(hash_file(1), std::ios::binary);
     std::ifstream b(hash_file(2), std::ios::binary);
     for (uint64_t event = 1;; ++event) {
@@ -461,14 +475,13 @@ void find_divergence(const sim::Recipe& recipe, uint64_t seed) {
       const bool more_b = static_cast<bool>(b.read(reinterpret_cast<char*>(&y), 8));
       if (!more_a && !more_b) break;
       if (x == y && more_a == more_b) continue;
-      fmt::print(
+      files.named = case_path;
+      return fmt::format(
           "  the first event that differs is number {}; see what leads to it with\n  mneme replay {} --break {}\n",
           event, case_path, event);
-      return;
     }
   }
-  fmt::print(
-      "  it did not differ again in three more pairs of runs: something outside of the run's control is involved\n");
+  return "  it did not differ again in three more pairs of runs: something outside of the run's control is involved\n";
 }
 
 }  // namespace
