@@ -234,7 +234,7 @@ void add_node(CLI::App& app, Run& run) {
       ->envname("MNEME_MAX_CLIENTS")
       ->capture_default_str();
   node->add_option("--segment", flags->segment_mib, "MiB of a write-ahead log segment")
-      ->check(CLI::Range(uint64_t{64}, uint64_t{4096}))
+      ->check(CLI::Range(size_t{1}, limits::kSegmentBytes / limits::kMiB))
       ->envname("MNEME_SEGMENT")
       ->capture_default_str();
   node->add_option("--checkpoint", flags->checkpoint_mib, "MiB of log applied between checkpoints")

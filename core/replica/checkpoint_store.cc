@@ -88,6 +88,10 @@ Result<std::unique_ptr<CheckpointStore::Part>> CheckpointStore::create(uint64_t 
 Result<void> CheckpointStore::Part::write(std::string_view bytes) {
   TRY(file_->write(offset_, as_bytes(bytes)));
   offset_ += bytes.size();
+  if (offset_ - synced_ >= limits::kWritebackBytes) {
+    TRY(file_->sync());
+    synced_ = offset_;
+  }
   return {};
 }
 

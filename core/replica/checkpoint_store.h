@@ -47,6 +47,7 @@ class CheckpointStore {
     uint64_t id_;
     std::unique_ptr<env::File> file_;
     uint64_t offset_ = 0;
+    uint64_t synced_ = 0;
   };
   Result<std::unique_ptr<Part>> create(uint64_t id);
 

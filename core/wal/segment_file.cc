@@ -36,8 +36,10 @@ Result<void> read_around_errors(env::File& file, uint64_t offset, std::span<uint
 }
 
 Result<void> create_filled(env::Disk& disk, const std::string& directory, env::File& file, uint64_t bytes) {
-  TRY(fill_with_zeros(file, 0, bytes));
-  TRY(file.sync());
+  for (uint64_t at = 0; at < bytes; at += limits::kWritebackBytes) {
+    TRY(fill_with_zeros(file, at, std::min<uint64_t>(at + limits::kWritebackBytes, bytes)));
+    TRY(file.sync());
+  }
   return disk.sync_dir(directory);
 }
 
