@@ -127,11 +127,16 @@ std::string describe_value(ValueId id, const Interner& values) {
   constexpr size_t kShown = 40;
   auto plain = [](unsigned char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\'; };
   if (!text.empty() && text.size() <= kShown && std::ranges::all_of(text, plain)) return std::string(text);
+  // Of a long one both ends are shown: what was written, and what was appended last.
+  constexpr size_t kEnd = 15;
+  const bool whole = text.size() <= kShown;
   std::string out = "\"";
-  // Of a long one the end is shown: what was appended last is what tells two of them apart.
-  std::string_view shown = text.size() > kShown ? text.substr(text.size() - kShown) : text;
-  if (shown.size() < text.size()) out += "...";
-  for (unsigned char c : shown) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (!whole && i == kEnd) {
+      out += " ~ ";
+      i = text.size() - kEnd;
+    }
+    const auto c = static_cast<unsigned char>(text[i]);
     if (c == '"' || c == '\\') {
       out += '\\';
       out += static_cast<char>(c);
@@ -142,7 +147,7 @@ std::string describe_value(ValueId id, const Interner& values) {
     }
   }
   out += '"';
-  if (shown.size() < text.size()) out += fmt::format(" ({} bytes)", text.size());
+  if (!whole) out += fmt::format(" ({} bytes)", text.size());
   return out;
 }
 

@@ -41,8 +41,10 @@ std::string describe(const std::vector<OpRecord>& records) {
     const std::string when = record.returned < record.called
                                  ? fmt::format("{} ..", seconds(record.called))
                                  : fmt::format("{} .. {}", seconds(record.called), seconds(record.returned));
-    out += fmt::format("{:<55} {:<24} {}\n", record.text(), when,
-                       record.reply.substr(0, record.reply.find_last_not_of("\r\n") + 1));
+    std::string reply;
+    for (char c : record.reply)
+      if (c != '\r') reply += c == '\n' ? ' ' : c;
+    out += fmt::format("{:<40} {:<24} {}\n", record.text(), when, reply.substr(0, 40));
   }
   return out;
 }
