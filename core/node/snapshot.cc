@@ -86,6 +86,10 @@ void Peers::send_snapshot(const raft::Message& message, uint64_t checkpoint_id) 
     if (sent) return;
     env::log(env_.trace, env::Level::kInfo, "peers", "snapshot to n{} failed: {}", message.to.value,
              sent.error().message);
+    // What cannot be read here, or is refused there, may be damaged: the state itself is not.
+    const ErrorCode code = sent.error().code;
+    if (replica_ && (code == ErrorCode::kIo || code == ErrorCode::kCorrupt || code == ErrorCode::kRefused))
+      replica_->renew_checkpoint(checkpoint_id);
     // A moment, so that a peer that refuses is not asked again at once.
     env_.clock.sleep_for(env_.scheduler, 100ms);
     if (replica_) replica_->snapshot_failed(message.to);

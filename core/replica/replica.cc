@@ -64,7 +64,8 @@ Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& tran
       tick_(*this),
       checkpoint_(durable.snapshot),
       checkpoint_id_(checkpoint_id),
-      applied_term_(durable.snapshot.term) {
+      applied_term_(durable.snapshot.term),
+      recovered_term_(durable.hard_state.term) {
   if (checkpoint_id_ != 0) raft_.checkpoint_available(checkpoint_);
   if (observer_) observer_->started(config_.raft.id, raft_, machine_->applied(), machine_->digest());
 }
@@ -112,6 +113,10 @@ int64_t Replica::log_time() {
 // --- In
 
 void Replica::step(raft::Message message) {
+  if (!heard_leader_ && (message.type == raft::MessageType::kAppend || message.type == raft::MessageType::kHeartbeat)) {
+    heard_leader_ = true;
+    if (recovered_term_ && message.term > recovered_term_) env_.trace.reached(Probe::election_during_recovery);
+  }
   if (env_.trace.wants(env::Level::kDebug)) env_.trace.line(env::Level::kDebug, "raft", raft::text_of(message));
   raft_.step(std::move(message), env_.clock.now());
   moved();
@@ -302,11 +307,21 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     if (observer_) observer_->applied(config_.raft.id, entry, machine_->digest());
   }
   if (applied_bytes_ >= config_.checkpoint_log_bytes ||
-      (!entries.empty() && env_.random.rarely(Site::kEarlyCheckpoint, machine_->applied().value))) {
-    checkpoint_wanted_ = true;
-    checkpoint_due_.notify_one();
-  }
+      (!entries.empty() && (doubtful_checkpoint_ == checkpoint_id_ ||
+                            env_.random.rarely(Site::kEarlyCheckpoint, machine_->applied().value))))
+    want_checkpoint();
   return {};
+}
+
+void Replica::want_checkpoint() {
+  checkpoint_wanted_ = true;
+  checkpoint_due_.notify_one();
+}
+
+void Replica::renew_checkpoint(uint64_t checkpoint_id) {
+  if (checkpoint_id != checkpoint_id_) return;
+  doubtful_checkpoint_ = checkpoint_id;
+  if (machine_->applied() > checkpoint_.index) want_checkpoint();
 }
 
 // Proposals at this index in another term were overwritten: they did not happen, and never will.

@@ -62,6 +62,8 @@ class Replica final : private Call::Register, private kv::ReplySink {
   void step(raft::Message message);
   void snapshot_failed(NodeId to);
   void unreachable(NodeId to);
+  // That checkpoint is of no use: takes another one, as soon as there is something to be added to it.
+  void renew_checkpoint(uint64_t checkpoint_id);
 
   // Settles `call` at once with kNotDone when this is not the leader, or it can take no more; otherwise later.
   void propose(Call& call);
@@ -114,6 +116,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
   void propose_time();
   void settle_applied(const raft::Entry& entry);
   void note_leader();
+  void want_checkpoint();
   Result<void> take_checkpoint();
   int64_t log_time();
 
@@ -155,6 +158,9 @@ class Replica final : private Call::Register, private kv::ReplySink {
   size_t applied_bytes_ = 0;  // since the last checkpoint
   uint64_t applied_entries_ = 0;
   bool checkpoint_wanted_ = false;
+  uint64_t doubtful_checkpoint_ = UINT64_MAX;  // could not be sent to a follower
+  Term recovered_term_;
+  bool heard_leader_ = false;
 };
 
 }  // namespace mneme::replica
