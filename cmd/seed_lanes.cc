@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/base/bytes.h"
@@ -127,7 +128,7 @@ SeedOutcome run_in_child(const sim::Recipe& recipe, const sim::RunHooks& hooks) 
     outcome.result.verdict = sim::RunVerdict::kFailed;
     ::lseek(errors, 0, SEEK_SET);
     std::string said = read_all(errors);
-    if (said.size() > 4000) said = "..." + said.substr(said.size() - 4000);
+    said.resize(std::min<size_t>(said.size(), 6000));  // what a sanitizer found comes first
     outcome.result.details = said;
     const bool check = said.find("CHECK failed") != std::string::npos;
     outcome.result.property = check ? "check" : WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hang" : "crash";

@@ -416,7 +416,7 @@ struct Connecting : Event {
         fiber(w.scheduler().current()),
         began(w.now()) {}
   ~Connecting() override {
-    if (connection) connection->leave(0, false);
+    if (Connection* made = network.find(connection)) made->leave(0, false);
   }
 
   void send(uint32_t receiver, WorldTime not_before) {
@@ -444,8 +444,9 @@ struct Connecting : Event {
         answered = false;
         return retry(now);
       }
-      connection = make();
-      listener->offer(*connection);
+      Connection& made = network.connect_now(from, to);
+      connection = made.id();
+      listener->offer(made);
     }
     send(from, now);
   }
@@ -467,7 +468,6 @@ struct Connecting : Event {
   Network::Link& network_link();
   Network::Link& link_back();
   MachineListener* find();
-  Connection* make();
 
   Network& network;
   World& world;
@@ -481,7 +481,7 @@ struct Connecting : Event {
   bool answered = false;
   bool timed_out = false;
   bool done = false;
-  Connection* connection = nullptr;
+  uint64_t connection = 0;  // by number: when both machines lose power at once, it is gone before this fiber ends
 };
 
 Result<std::unique_ptr<env::Stream>> MachineNetwork::connect(const env::Address& address) {
@@ -499,7 +499,8 @@ Result<std::unique_ptr<env::Stream>> MachineNetwork::connect(const env::Address&
   if (!connecting->done) throw fiber::Cancelled{};
   if (connecting->timed_out)
     return fail(ErrorCode::kTimeout, fmt::format("connecting to {}: no answer", env::to_string(address)));
-  Connection* connection = std::exchange(connecting->connection, nullptr);
+  machine_.life()->check_alive();
+  Connection* connection = network_.find(std::exchange(connecting->connection, 0));
   if (!connection)
     return fail(ErrorCode::kRefused, fmt::format("connecting to {}: connection refused", env::to_string(address)));
   return std::make_unique<MachineStream>(*machine_.life(), *connection, 0, address);
@@ -513,7 +514,6 @@ Network::~Network() = default;
 Network::Link& Connecting::network_link() { return network.link(from, to); }
 Network::Link& Connecting::link_back() { return network.link(to, from); }
 MachineListener* Connecting::find() { return network.listener_at(to, port); }
-Connection* Connecting::make() { return &network.connect_now(from, to); }
 
 MachineListener* Network::listener_at(uint32_t actor, uint16_t port) {
   auto found = listeners_.find({actor, port});
@@ -580,6 +580,11 @@ void Network::reset(uint32_t a, uint32_t b) {
     if ((x == a && y == b) || (x == b && y == a)) between.push_back(connection.get());
   }
   for (Connection* connection : between) connection->reset_both();
+}
+
+Connection* Network::find(uint64_t connection) {
+  auto found = connections_.find(connection);
+  return found == connections_.end() ? nullptr : found->second.get();
 }
 
 void Network::forget(Connection& connection) { connections_.erase(connection.id()); }

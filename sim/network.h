@@ -72,6 +72,7 @@ class Network {
   Link& link(uint32_t from, uint32_t to);
   MachineListener* listener_at(uint32_t actor, uint16_t port);
   Connection& connect_now(uint32_t from, uint32_t to);
+  Connection* find(uint64_t connection);  // null: both ends are gone
   void forget(Connection& connection);
 
   World& world_;
