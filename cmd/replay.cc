@@ -44,8 +44,8 @@ class Printer final : public sim::Recorder {
     if (event_ && (*event_ + kContext < break_at_ || *event_ > break_at_ + kContext)) return;
     fmt::print("{:>3}.{:09}  {:<5}  {:<8}  {}\n", at / 1'000'000'000, at % 1'000'000'000, who(actor), area, text);
   }
-  // Prints only what these say, from that level on.
   void until(sim::WorldTime at) { until_ = at; }
+  // Prints only what these say, from that level on.
   void want(uint32_t actor, env::Level level) { wanted_[actor] = level; }
   // Prints only what happens around an event.
   void around(uint64_t event, const uint64_t* now) {

@@ -246,6 +246,7 @@ std::string wrapped(std::string_view text) {
   std::string out;
   while (text.size() > 98) {
     size_t end = text.rfind(' ', 98);
+    if (end == text.npos) break;
     out += fmt::format("  {}\n", text.substr(0, end));
     text.remove_prefix(end + 1);
   }

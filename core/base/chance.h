@@ -79,7 +79,8 @@ class Chance {
   X(old_connection_bytes_late)       \
   X(out_of_memory_refused)           \
   X(disk_full_met)                   \
-  X(vote_given)
+  X(vote_given)                      \
+  X(checkpoint_renewed)
 
 enum class Probe : uint16_t {
 #define X(name) name,

@@ -57,7 +57,7 @@ class Peers final : public replica::Transport {
   Result<void> take_control(fiber::Scope& scope, NodeId from, protocol::FrameType type, std::string_view body,
                             std::string& pieces);
   void take_forward(fiber::Scope& scope, NodeId from, std::string_view body);
-  Result<void> transfer(const raft::Message& message, uint64_t checkpoint_id);
+  Result<void> transfer(const raft::Message& message, uint64_t checkpoint_id, bool& damaged);
   bool* sending_snapshot_to(NodeId peer);
 
   Env& env_;

@@ -3,7 +3,7 @@
 // The sender says what comes (kSnapshotBegin: group u64, file size u64, then the raft message that the snapshot
 // belongs to), and waits for kSnapshotAck (status u8: 0 go on; offset u64 to begin at). Then chunks (kSnapshotChunk:
 // offset u64, bytes), kSnapshotEnd (XXH3 of the whole file u64), and a last kSnapshotAck when the receiver has the file
-// durably under its name and has loaded it. Any other status is a refusal.
+// durably under its name and has loaded it. Status 1 is a refusal; 2 says that what came cannot be loaded.
 #include <fmt/format.h>
 
 #define XXH_INLINE_ALL
@@ -20,7 +20,7 @@ using protocol::Progress;
 namespace {
 
 constexpr Duration kStallTimeout = 10s;
-enum class AckStatus : uint8_t { kGoOn = 0, kRefused = 1 };
+enum class AckStatus : uint8_t { kGoOn = 0, kRefused = 1, kDamaged = 2 };
 
 struct StreamHash {
   StreamHash() : state(XXH3_createState()) { XXH3_64bits_reset(state); }
@@ -82,21 +82,20 @@ void Peers::send_snapshot(const raft::Message& message, uint64_t checkpoint_id) 
       ~Done() { sending = false; }
     } done{*sending};
     env_.trace.reached(Probe::snapshot_sent);
-    auto sent = transfer(message, checkpoint_id);
+    bool damaged = false;
+    auto sent = transfer(message, checkpoint_id, damaged);
     if (sent) return;
     env::log(env_.trace, env::Level::kInfo, "peers", "snapshot to n{} failed: {}", message.to.value,
              sent.error().message);
-    // What cannot be read here, or is refused there, may be damaged: the state itself is not.
-    const ErrorCode code = sent.error().code;
-    if (replica_ && (code == ErrorCode::kIo || code == ErrorCode::kCorrupt || code == ErrorCode::kRefused))
-      replica_->renew_checkpoint(checkpoint_id);
+    if (damaged && replica_) replica_->renew_checkpoint(checkpoint_id);
     // A moment, so that a peer that refuses is not asked again at once.
     env_.clock.sleep_for(env_.scheduler, 100ms);
     if (replica_) replica_->snapshot_failed(message.to);
   });
 }
 
-Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_id) {
+// `damaged`: the file cannot be read here or loaded there.
+Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_id, bool& damaged) {
   const Member* member = nullptr;
   for (const Member& m : config_.cluster)
     if (m.id == message.to) member = &m;
@@ -116,6 +115,7 @@ Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_i
     const uint64_t offset = reader.u64();
     if (type != FrameType::kSnapshotAck || !reader.ok())
       return fail(ErrorCode::kCorrupt, "an acknowledgement was expected");
+    if (status == AckStatus::kDamaged) damaged = true;
     if (status != AckStatus::kGoOn) return fail(ErrorCode::kRefused, "it was refused");
     return offset;
   };
@@ -133,7 +133,9 @@ Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_i
   Bytes chunk(config_.snapshot_chunk_bytes);
   std::string body;
   for (uint64_t offset = 0; offset < size;) {
-    const size_t got = TRY(env::read_up_to(*file, offset, chunk));
+    auto read = env::read_up_to(*file, offset, chunk);
+    damaged = !read || *read == 0;
+    const size_t got = TRY(std::move(read));
     if (got == 0) return fail(ErrorCode::kCorrupt, "the checkpoint's file is shorter than it was");
     hash.add(as_text(ByteView(chunk).first(got)));
     if (offset + got > from) {
@@ -201,7 +203,10 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
     TRY(part->write(content));
   }
   TRY(part->finish());
-  std::shared_ptr<kv::StateMachine> machine = TRY(store.load(id, message.log));
+  auto loaded = store.load(id, message.log);
+  if (!loaded && loaded.error().code == ErrorCode::kCorrupt)
+    TRY(bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kDamaged, 0)));
+  std::shared_ptr<kv::StateMachine> machine = TRY(std::move(loaded));
   replica_->snapshot_received(std::move(message), id, std::move(machine));
   return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kGoOn, size));
 }

@@ -56,8 +56,10 @@ Result<void> CheckpointStore::remove_others(uint64_t current) {
 Result<std::unique_ptr<kv::StateMachine>> CheckpointStore::load(uint64_t id, const raft::LogPosition& expected) {
   const std::string name = path(id);
   auto wrong = [&](const Error& error) {
-    return fail(error.code == ErrorCode::kUnsupported ? error.code : ErrorCode::kCorrupt,
-                fmt::format("checkpoint {}: {}", name, error.message));
+    // Only what says something about the file itself is damage; a permission or a limit that is missing is not.
+    const bool damage = error.code == ErrorCode::kIo || error.code == ErrorCode::kNotFound ||
+                        error.code == ErrorCode::kTooLarge || error.code == ErrorCode::kCorrupt;
+    return fail(damage ? ErrorCode::kCorrupt : error.code, fmt::format("checkpoint {}: {}", name, error.message));
   };
   auto file = env_.disk.open(name, env::OpenMode::kRead);
   if (!file) return wrong(file.error());

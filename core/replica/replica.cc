@@ -113,7 +113,8 @@ int64_t Replica::log_time() {
 // --- In
 
 void Replica::step(raft::Message message) {
-  if (!heard_leader_ && (message.type == raft::MessageType::kAppend || message.type == raft::MessageType::kHeartbeat)) {
+  if (!heard_leader_ && message.term >= recovered_term_ &&
+      (message.type == raft::MessageType::kAppend || message.type == raft::MessageType::kHeartbeat)) {
     heard_leader_ = true;
     if (recovered_term_ && message.term > recovered_term_) env_.trace.reached(Probe::election_during_recovery);
   }
@@ -321,6 +322,7 @@ void Replica::want_checkpoint() {
 void Replica::renew_checkpoint(uint64_t checkpoint_id) {
   if (checkpoint_id != checkpoint_id_) return;
   doubtful_checkpoint_ = checkpoint_id;
+  env_.trace.reached(Probe::checkpoint_renewed);
   if (machine_->applied() > checkpoint_.index) want_checkpoint();
 }
 
@@ -434,6 +436,7 @@ Result<void> Replica::take_checkpoint() {
   } interrupted{env_};
   const uint64_t id = checkpoints_.next_id();
   applied_bytes_ = 0;
+  doubtful_checkpoint_ = UINT64_MAX;
   std::unique_ptr<CheckpointStore::Part> part;
   raft::LogPosition position;
   {

@@ -58,7 +58,7 @@ namespace mneme::sim {
   X(slow_disks, "", 0, 1000, 0, 2, "times that a disk is slow for a while")                                               \
   X(clock_drifts, "", 0, 1000, 0, 3, "changes of a monotonic clock's drift")                                              \
   X(clock_jumps, "", 0, 1000, 0, 3, "jumps of a wall clock")                                                              \
-  X(ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote, a refused append... and strike that node")    \
+  X(ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote, a refused append... and strike within 50 ms")    \
   X(vanishing_clients, "", 0, 1000, 0, 6, "client processes that are killed and come back")                               \
   X(mix_get, "", 0, 1000, 20, 50, "weight of GET among the operations")                                                   \
   X(mix_set, "", 0, 1000, 10, 40, "weight of SET")                                                                        \

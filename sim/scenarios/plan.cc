@@ -74,7 +74,7 @@ void draw_faults(Drawer d) {
     if (d.fate.chance(400'000, Choice::kPlan, f.item, 6)) {  // all but some: a majority still
       const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
       for (uint32_t spared = 0; spared < (nodes - 1) / 2; ++spared)
-        f.set &= ~(uint64_t{1} << d.node(f.item, 7 + spared));
+        f.set &= ~(uint64_t{1} << d.node(f.item, 11 + spared));
     }
     return true;
   });

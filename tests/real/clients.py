@@ -55,7 +55,7 @@ def benchmark(port):
 def python(port):
     import redis
 
-    r = redis.Redis(port=port, decode_responses=True)
+    r = redis.Redis(host="127.0.0.1", port=port, decode_responses=True)
     require(r.ping(), "ping")
     r.flushall()
     require(r.set("a", 1) and r.get("a") == "1" and r.get("b") is None, "set and get")
@@ -90,7 +90,7 @@ def python(port):
     except redis.ResponseError as error:
         require("wrong number of arguments" in str(error), "errors arrive")
     binary = bytes(range(256)) * 100
-    raw = redis.Redis(port=port)
+    raw = redis.Redis(host="127.0.0.1", port=port)
     require(raw.set(b"\x00\xff", binary) and raw.get(b"\x00\xff") == binary, "binary keys and values")
 
 
