@@ -43,7 +43,7 @@ inline constexpr size_t kMaxNodes = 64;
 inline constexpr size_t kSectorBytes = 512;  // the unit that a disk writes wholly or not at all
 inline constexpr size_t kMaxFrameBytes = 32 * kMiB;
 inline constexpr size_t kSegmentBytes = 64 * kMiB;
-// Large files are synced after so much each time: a sync of all of it at the end would keep the log's own syncs waiting.
+// Large files are synced after so much each time: one sync at the end would keep the log's own syncs waiting.
 inline constexpr size_t kWritebackBytes = 1 * kMiB;
 
 // State machine.
