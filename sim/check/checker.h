@@ -3,8 +3,8 @@
 // By locality a history is linearizable iff the operations on each key are, so keys are checked one by one: in linear
 // time when every value is written once (unique_writes.h), else by a budgeted search (search.h). A verdict of
 // "linearizable" comes with the order that proves it; one of "violation" with a small part of the history that is
-// impossible by itself (reduce.h). Running out of budget is a verdict of its own and never a
-// good one, unless an order that the caller has at hand is confirmed by replay().
+// impossible by itself (reduce.h). Running out of budget is a verdict of its own and never a good one, unless an order
+// that the caller has at hand is confirmed by replay().
 #pragma once
 
 #include <optional>

@@ -8,22 +8,18 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 
 namespace mneme::check {
 
 class CommitOrder {
  public:
   // `op` is the caller's name for the operation. Without a return the outcome is unknown to the client, or still open.
-  // A return at the very time of a call counts as concurrent with it. Returns what is wrong, once per operation.
-  std::optional<std::string> add(uint64_t op, int64_t call_ns, std::optional<int64_t> return_ns);
-  uint64_t added() const { return added_; }
-  // Of all added, the one called last.
-  uint64_t latest() const { return latest_op_; }
+  // A return at the very time of a call counts as concurrent with it. Returns the operation before this one in the
+  // order that was called only after this one had returned, if there is one (of several, the one called last).
+  std::optional<uint64_t> add(uint64_t op, int64_t call_ns, std::optional<int64_t> return_ns);
 
  private:
-  uint64_t added_ = 0;
-  uint64_t latest_op_ = 0;  // whose call is the latest
+  uint64_t latest_op_ = 0;
   int64_t latest_call_ns_ = INT64_MIN;
 };
 

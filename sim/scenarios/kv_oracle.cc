@@ -180,12 +180,11 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
   for (const Place& place : places) {
     const OpRecord& record = records[place.record];
     const bool returned = record.outcome == ClientOutcome::kOk;
-    const OpRecord& latest = records[order.latest()];
-    if (order.add(place.record, record.called, returned ? std::optional(record.returned) : std::nullopt))
+    if (auto later = order.add(place.record, record.called, returned ? std::optional(record.returned) : std::nullopt))
       return Finding{"real-time order",
                      fmt::format("{} had returned when {} was called, but the replicas put it later, at index {}",
-                                 record.text(), latest.text(), place.index.value),
-                     {record, latest}};
+                                 record.text(), records[*later].text(), place.index.value),
+                     {record, records[*later]}};
     order_.push_back(place.record);
   }
   return std::nullopt;

@@ -269,14 +269,23 @@ TEST_CASE("keys are independent, and the one with the violation is named", "[che
   CHECK(verdict.violation.core.ids == std::vector<OpId>{40});
 }
 
-TEST_CASE("a budget that runs out gives no verdict", "[check]") {
+namespace {
+
+// Linearizable, and not to be told without a search of thousands of steps.
+History history_for_a_search() {
   Dice dice(3);
   Recipe recipe{.kinds = {Kind::kGet, Kind::kSet, Kind::kCas}, .texts = {"1", "2", "3"}};
   recipe.operations = 400;
   recipe.clients = 12;
   recipe.spoil_one_in = 0;
   recipe.pause = 6;
-  History history = random_history(dice, recipe);
+  return random_history(dice, recipe);
+}
+
+}  // namespace
+
+TEST_CASE("a budget that runs out gives no verdict", "[check]") {
+  const History history = history_for_a_search();
   REQUIRE(check::check(history).answer == Answer::kLinearizable);
   Verdict verdict = check::check(history, {.budget = {.steps = 100}});
   CHECK(verdict.answer == Answer::kInconclusive);
@@ -289,13 +298,7 @@ TEST_CASE("a budget that runs out gives no verdict", "[check]") {
 }
 
 TEST_CASE("where the budget runs out a candidate order decides, if it is confirmed", "[check]") {
-  Dice dice(3);
-  Recipe recipe{.kinds = {Kind::kGet, Kind::kSet, Kind::kCas}, .texts = {"1", "2", "3"}};
-  recipe.operations = 400;
-  recipe.clients = 12;
-  recipe.spoil_one_in = 0;
-  recipe.pause = 6;
-  History history = random_history(dice, recipe);
+  const History history = history_for_a_search();
   const std::vector<OpId> order = check::check(history).order;
   REQUIRE(order.size() > 100);
   Verdict verdict = check::check(history, {.budget = {.steps = 100}, .candidate = &order});
