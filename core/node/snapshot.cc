@@ -115,7 +115,10 @@ Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_i
     const uint64_t offset = reader.u64();
     if (type != FrameType::kSnapshotAck || !reader.ok())
       return fail(ErrorCode::kCorrupt, "an acknowledgement was expected");
-    if (status == AckStatus::kDamaged) damaged = true;
+    if (status == AckStatus::kDamaged) {
+      damaged = true;
+      return fail(ErrorCode::kRefused, "what came could not be loaded there");
+    }
     if (status != AckStatus::kGoOn) return fail(ErrorCode::kRefused, "it was refused");
     return offset;
   };
