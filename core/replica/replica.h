@@ -83,6 +83,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
   const raft::Raft& raft() const { return raft_; }
   const kv::StateMachine& machine() const { return *machine_; }
   CheckpointStore& checkpoints() { return checkpoints_; }
+  uint64_t checkpoint_id() const { return checkpoint_id_; }  // of the newest that is complete; 0: none
   // Suspends until another leader is known, or this one is no longer; may wake for nothing.
   void wait_for_leader_change() { leader_changed_.wait(); }
   uint64_t applied_entries() const { return applied_entries_; }

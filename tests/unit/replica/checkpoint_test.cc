@@ -59,10 +59,10 @@ ReplicaConfig config_with_checkpoints() {
   return config;
 }
 
-// Plays a leader that appends and commits one entry after the other, each in a term of its own, until `enough()`.
+// Plays a leader that appends and commits one entry after the other, each in a term of its own, after `last`, until
+// `enough()`.
 template <class F>
-Result<void> feed(Env& env, Replica& replica, const Watched& watched, F enough) {
-  raft::LogPosition last;
+Result<void> feed(Env& env, Replica& replica, const Watched& watched, raft::LogPosition& last, F enough) {
   while (!enough()) {
     if (last.index.value > 5000) return fail(ErrorCode::kTimeout, "there is no end to it");
     const LogIndex index = last.index.next();
@@ -111,7 +111,8 @@ TEST_CASE("what is applied while a checkpoint is written does not shift its posi
         SlowToCreate disk(real, watched);
         Env env{real.scheduler, real.clock, real.network, disk, real.random, real.trace};
         return with_replica(env, config_with_checkpoints(), &watched, [&](Replica& replica, Others&) {
-          return feed(env, replica, watched, [&] { return completed() == 2; });
+          raft::LogPosition last;
+          return feed(env, replica, watched, last, [&] { return completed() == 2; });
         });
       });
       INFO((ran ? "" : ran.error().message));
@@ -124,4 +125,49 @@ TEST_CASE("what is applied while a checkpoint is written does not shift its posi
       CHECK(watched.last.value >= recorded.index.value + 5);
     });
   }
+}
+
+TEST_CASE("a checkpoint found damaged is replaced once, as soon as there is something to add", "[replica]") {
+  Watched watched;
+  OneMachine one;
+  auto completed = [&] { return one.world().probes()[static_cast<size_t>(Probe::checkpoint_completed)]; };
+  one.run([&] {
+    auto ran = one.process([&](Env& env) {
+      ReplicaConfig config = config_of(3);
+      config.checkpoint_log_bytes = 16 * limits::kKiB;
+      return with_replica(env, config, &watched, [&](Replica& replica, Others&) -> Result<void> {
+        raft::LogPosition last;
+        // Nothing but the renewal may ask for the second checkpoint: little is applied from the first one on.
+        TRY(feed(env, replica, watched, last, [&] { return completed() == 1; }));
+        const uint64_t damaged = replica.checkpoint_id();
+        auto until = [&](LogIndex index) { return [&, index] { return watched.last >= index; }; };
+        auto settle = [&] { env.clock.sleep_for(env.scheduler, 1s); };
+        TRY(feed(env, replica, watched, last, until(last.index.next())));
+        settle();
+        CHECK(completed() == 1);
+        replica.renew_checkpoint(damaged + 100);
+        settle();
+        CHECK(completed() == 1);
+        replica.renew_checkpoint(damaged);
+        replica.renew_checkpoint(damaged);
+        settle();
+        CHECK(completed() == 2);
+        const uint64_t second = replica.checkpoint_id();
+        CHECK(second != damaged);
+        // It stands at the end of the log: there is nothing to write until something is applied.
+        replica.renew_checkpoint(second);
+        settle();
+        CHECK(completed() == 2);
+        TRY(feed(env, replica, watched, last, until(last.index.next())));
+        settle();
+        CHECK(completed() == 3);
+        TRY(feed(env, replica, watched, last, until(last.index.next())));
+        settle();
+        CHECK(completed() == 3);
+        return {};
+      });
+    });
+    INFO((ran ? "" : ran.error().message));
+    CHECK(ran.has_value());
+  });
 }

@@ -43,4 +43,67 @@ TEST_CASE("both machines may lose power while a connection between them is being
   CHECK(world.network().open_streams(client.actor()) == 0);
 }
 
+TEST_CASE("a reactor that its disk held finds all that came meanwhile, not one message after each sync") {
+  constexpr int kConnections = 20;
+  World world(1, {}, nullptr);
+  Machine& server = world.add_machine("server", {.disk_blocks = true, .disk = {.sync_ns = 10'000'000}});
+  Machine& client = world.add_machine("client", {});
+  int connected = 0, arrived = 0, durable = 0, syncs = 0;
+  // A log as the store has one: what comes while a sync is under way shares the next.
+  auto serve = [&](Env& env) -> Result<void> {
+    auto file = TRY(env.disk.open("log", env::OpenMode::kCreate));
+    auto listener = TRY(env.network.listen({"server", 1}));
+    fiber::Condition came(env.scheduler);
+    std::vector<std::unique_ptr<env::Stream>> streams;
+    return fiber::with_scope(env.scheduler, [&](fiber::Scope& scope) -> Result<void> {
+      scope.spawn_daemon("log", [&]() -> Result<void> {
+        while (true) {
+          while (durable == arrived) came.wait();
+          const int covered = arrived;
+          TRY(file->write_and_sync(0, Bytes(static_cast<size_t>(covered), 'x')));
+          durable = covered;
+          ++syncs;
+        }
+      });
+      for (int i = 0; i < kConnections; ++i) {
+        streams.push_back(TRY(listener->accept()));
+        scope.spawn("connection", [&, stream = streams.back().get()]() -> Result<void> {
+          uint8_t byte = 0;
+          while (TRY(stream->read({&byte, 1})) == 1) {
+            ++arrived;
+            came.notify_one();
+          }
+          return {};
+        });
+      }
+      return {};
+    });
+  };
+  auto send = [&](Env& env) -> Result<void> {
+    std::vector<std::unique_ptr<env::Stream>> streams;
+    for (; connected < kConnections; ++connected) streams.push_back(TRY(env.network.connect({"server", 1})));
+    for (auto& stream : streams) {
+      TRY(stream->write(as_bytes(".")));
+      env.clock.sleep_for(env.scheduler, 1ms);
+    }
+    while (durable < kConnections) env.clock.sleep_for(env.scheduler, 1ms);
+    return {};
+  };
+  world.run([&] {
+    auto ended = fiber::with_scope(world.scheduler(), [&](fiber::Scope& scope) {
+      server.boot(scope, serve, [](Result<void>) {});
+      world.sleep_for(100'000'000);
+      bool sent = false;
+      client.boot(scope, send, [&](Result<void> result) { sent = result.has_value(); });
+      for (int i = 0; i < 2000 && !sent; ++i) world.sleep_for(1'000'000);
+      CHECK(sent);
+      server.crash(CrashKind::kKill);
+    });
+    CHECK(ended.has_value());
+  });
+  CHECK(durable == kConnections);
+  CHECK(syncs >= 2);
+  CHECK(syncs <= 8);
+}
+
 }  // namespace mneme::sim
