@@ -46,7 +46,7 @@ class Chance {
   X(damaged_tail_found)              \
   X(damaged_middle_found)            \
   X(suspect_restored_by_leader)      \
-  X(suspect_vote_unanimous)          \
+  X(suspect_did_not_vote)            \
   X(unsynced_tail_rewritten)         \
   X(sync_failed_node_ended)          \
   X(segment_rotated)                 \

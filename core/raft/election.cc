@@ -1,4 +1,5 @@
-// Elections (Raft 5.2, 5.4.1), pre-vote and leader stickiness (thesis 9.6, 4.2.3), suspects' votes (raft.h).
+// Elections (Raft 5.2, 5.4.1), pre-vote and leader stickiness (thesis 9.6, 4.2.3). A suspect (raft.h) neither stands
+// nor votes.
 #include <utility>
 
 #include "core/raft/state.h"
@@ -13,18 +14,15 @@ size_t slot_of_voter(const Core& c, NodeId id) {
 }
 
 Tally tally(const Core& c) {
-  Tally t{.voters = c.ballots.size(), .needs_all = c.suspect};
+  Tally t{.voters = c.ballots.size()};
   for (Ballot b : c.ballots) {
     if (b == Ballot::kGranted) ++t.granted;
-    if (b == Ballot::kGrantedSuspect) ++t.granted_suspect;
     if (b == Ballot::kRefused) ++t.refused;
   }
   return t;
 }
 
-void count_own_ballot(Core& c) {
-  c.ballots[slot_of_voter(c, c.config.id)] = c.suspect ? Ballot::kGrantedSuspect : Ballot::kGranted;
-}
+void count_own_ballot(Core& c) { c.ballots[slot_of_voter(c, c.config.id)] = Ballot::kGranted; }
 
 bool is_at_least_as_recent(LogPosition candidate, LogPosition own) {
   return candidate.term != own.term ? candidate.term > own.term : candidate.index >= own.index;
@@ -51,7 +49,6 @@ void decide(Core& c) {
   Tally t = tally(c);
   if (t.won()) {
     if (c.role == Role::kPreCandidate) return start_election(c);
-    if (!t.majority()) c.probes.reached(Probe::suspect_vote_unanimous);
     return start_leading(c);
   }
   // A pre-candidate waits for its timer: refusals are not sent to it.
@@ -78,6 +75,7 @@ bool leader_is_fresh(const Core& c) {
 }
 
 void start_pre_vote(Core& c) {
+  if (c.suspect) return rearm_election_timer(c);
   if (c.role == Role::kCandidate) c.probes.reached(Probe::election_lost);
   if (c.hard.term.value + 2 >= kMaxNumber) return;
   c.role = Role::kPreCandidate;
@@ -112,17 +110,17 @@ void on_pre_vote(Core& c, const Message& m) {
     reply.reject = true;
     return send_reply(c, std::move(reply));
   }
+  if (c.suspect) return c.probes.reached(Probe::suspect_did_not_vote);
   if (leader_is_fresh(c)) return c.probes.reached(Probe::pre_vote_refused);
   if (!is_at_least_as_recent(m.log, c.log.last_position())) return;
   reply.term = m.term;
-  reply.suspect = c.suspect;
   send(c, std::move(reply));
 }
 
 void on_vote(Core& c, const Message& m) {
   Message reply = message_to(c, m.from, MessageType::kVoteReply);
   bool free = c.hard.vote ? c.hard.vote == m.from : !c.leader;
-  if (!free || !is_at_least_as_recent(m.log, c.log.last_position())) {
+  if (c.suspect || !free || !is_at_least_as_recent(m.log, c.log.last_position())) {
     reply.reject = true;
     return send_reply(c, std::move(reply));
   }
@@ -130,7 +128,6 @@ void on_vote(Core& c, const Message& m) {
   c.probes.reached(Probe::vote_given);
   c.hard.vote = m.from;
   c.election_at = c.now + c.patience;
-  reply.suspect = c.suspect;
   send_after_persist(c, std::move(reply));
 }
 
@@ -140,9 +137,7 @@ void on_vote_reply(Core& c, const Message& m) {
   if (m.term != (pre ? c.hard.term.next() : c.hard.term)) return;
   if (pre && m.reject) return;
   Ballot& ballot = c.ballots[slot_of_voter(c, m.from)];
-  // The first answer counts, except that one given in good standing beats one that was not.
-  if (ballot == Ballot::kNone || ballot == Ballot::kGrantedSuspect)
-    ballot = m.reject ? Ballot::kRefused : m.suspect ? Ballot::kGrantedSuspect : Ballot::kGranted;
+  if (ballot == Ballot::kNone) ballot = m.reject ? Ballot::kRefused : Ballot::kGranted;  // the first answer counts
   decide(c);
 }
 

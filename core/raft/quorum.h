@@ -1,7 +1,8 @@
-// When enough voters agree: a majority of replicas in good standing, or every voter.
+// When enough voters agree on how far they have come: a majority of replicas in good standing, or every voter.
 //
 // A suspect replica (raft.h) has forgotten some of what it promised, so its word adds nothing to a majority: any two
-// majorities must meet in a replica that remembers. When *all* voters agree there is nobody left to contradict.
+// majorities must meet in a replica that remembers. What a leader has stored with *all* voters, and whom all voters
+// follow, needs no memory. Elections are not decided here: in those a suspect has no vote at all.
 #pragma once
 
 #include <algorithm>
@@ -43,17 +44,11 @@ class Agreement {
 // Counts the answers to one candidacy.
 struct Tally {
   size_t voters = 0;
-  size_t granted = 0;  // in good standing
-  size_t granted_suspect = 0;
+  size_t granted = 0;
   size_t refused = 0;
-  bool needs_all = false;  // the candidate is suspect itself
 
-  bool majority() const { return !needs_all && granted >= majority_of(voters); }
-  bool won() const { return majority() || granted + granted_suspect == voters; }
-  bool lost() const {
-    if (refused == 0) return false;  // everybody may still grant
-    return needs_all || voters - refused - granted_suspect < majority_of(voters);
-  }
+  bool won() const { return granted >= majority_of(voters); }
+  bool lost() const { return voters - refused < majority_of(voters); }
 };
 
 }  // namespace mneme::raft

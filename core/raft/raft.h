@@ -17,11 +17,12 @@
 // is handed to the constructor of the next life.
 //
 // Suspect replicas (after "Protocol-aware recovery for consensus-based storage", FAST '18). A replica whose log lost a
-// part that may have been acknowledged starts suspect: nobody may be elected on the strength of its vote, because the
-// log it compares with is shorter than the one it once acknowledged. Its grants (and its own candidacy) count only when
-// *all* voters grant: then the winner's log is at least as recent as every surviving one, which cannot deadlock a
-// cluster that lost power everywhere. Its acknowledgements and its answers to read rounds are marked and counted by the
-// same rule, because it may also have forgotten a term, in which it agreed with another leader. It stops being suspect
+// part that may have been acknowledged starts suspect: it neither votes nor stands for election, because the log it
+// would compare with is shorter than the one it once acknowledged; not even when all voters are suspect, for then a
+// committed entry may be gone from all of them, and standing still is better than a wrong answer. (Losing power does
+// not make a replica suspect: a log that was merely torn can be told from one that was damaged, core/wal/format.h.) Its
+// acknowledgements and its answers to read rounds are marked and add nothing to a majority, because it may also have
+// forgotten a term, in which it agreed with another leader; only all voters together do without. It stops being suspect
 // when a leader, in answer to a kRestore sent in this life, has said how far its log reaches, and this replica has made
 // its own durable log equal to that leader's up to there: everything that this replica ever acknowledged and that was
 // committed is in there. The leader answers after a read round has shown that it still leads. What cannot be restored

@@ -110,7 +110,6 @@ void start_leading(Core& c) {
   c.probes.reached(Probe::election_won);
   c.role = Role::kLeader;
   c.leader = c.term_leader = c.config.id;
-  if (c.suspect && !c.clear_handed_out) c.clear_due = true;  // everybody voted for this very log
   c.peers.clear();
   for (NodeId voter : c.config.voters) {
     if (voter == c.config.id) continue;

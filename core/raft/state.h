@@ -53,7 +53,7 @@ struct Unstored {
   bool clears_suspect;
 };
 
-enum class Ballot : uint8_t { kNone, kGranted, kGrantedSuspect, kRefused };
+enum class Ballot : uint8_t { kNone, kGranted, kRefused };
 
 struct Core {
   Core(Config config, Durable durable, Instant now, Chance& chance, Probes& probes);

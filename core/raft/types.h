@@ -60,7 +60,7 @@ enum class MessageType : uint8_t {
 struct Message {
   MessageType type = MessageType::kHeartbeat;
   bool reject = false;   // replies
-  bool suspect = false;  // replies: said by a suspect replica (raft.h), counts only when all voters say the same
+  bool suspect = false;  // replies: said by a suspect replica (raft.h), does not count towards a majority
   NodeId from;
   NodeId to;
   Term term;         // the sender's; pre-votes: the term it would campaign in

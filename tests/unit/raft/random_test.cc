@@ -46,7 +46,7 @@ void run_seeds(WorldOptions options, uint64_t seeds) {
   }
   if (!options.damage) return;
   CHECK(probes.counts[static_cast<size_t>(Probe::suspect_restored_by_leader)] > 0);
-  CHECK(probes.counts[static_cast<size_t>(Probe::suspect_vote_unanimous)] > 0);
+  CHECK(probes.counts[static_cast<size_t>(Probe::suspect_did_not_vote)] > 0);
 }
 
 }  // namespace

@@ -146,6 +146,12 @@ void RandomWorld::crash(size_t i, bool write_under_way_lost) {
   ++lives_[i].number;
 }
 
+// A majority must be in good standing, or nobody is ever elected.
+bool RandomWorld::another_may_be_suspect() const {
+  const auto suspects = std::count_if(replicas_.begin(), replicas_.end(), [](auto& r) { return r.disk.suspect; });
+  return 2 * (static_cast<size_t>(suspects) + 1) < replicas_.size();
+}
+
 void RandomWorld::damage(size_t i) {
   crash(i, true);
   Life& life = lives_[i];
@@ -323,7 +329,8 @@ void RandomWorld::fault() {
   if (chance_in(300) && replicas_[i].raft) compact(i);
   i = victim();
   if (chance_in(crash_) && replicas_[i].raft) {
-    bool may_damage = options_.damage && std::none_of(lives_.begin(), lives_.end(), [](auto& l) { return l.damaged; });
+    bool may_damage = options_.damage && another_may_be_suspect() &&
+                      std::none_of(lives_.begin(), lives_.end(), [](auto& l) { return l.damaged; });
     if (may_damage && chance_in(500)) {
       damage(i);
     } else {
@@ -334,7 +341,7 @@ void RandomWorld::fault() {
   if (chance_in(15)) {  // power loss everywhere
     for (size_t n = 0; n < replicas_.size(); ++n) {
       crash(n);
-      if (options_.damage) replicas_[n].disk.suspect = true;
+      if (options_.damage && another_may_be_suspect() && chance_in(500)) replicas_[n].disk.suspect = true;
       schedule(between(1ms, 200ms), What::kRestart, n);
     }
   }

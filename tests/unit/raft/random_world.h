@@ -4,10 +4,10 @@
 // Disk: each write takes its time and stores several Readys in order; a crash loses what was not stored, except that
 // any prefix of the write under way may be there. Damage: a replica comes back without its last completed write (which
 // it had acknowledged) and knows that it may have lost something; the next such damage waits until it is in good
-// standing again, so an intact copy always survives. Power loss: all replicas stop at once and all come back suspect,
-// with nothing acknowledged lost. With `lose_votes`, damage takes terms and votes with it. That could elect two leaders
-// of one term if a candidate still waited for votes all the while (raft.h asks owners to prevent it); no seed is known
-// that does.
+// standing again, so an intact copy always survives. Power loss: all replicas stop at once, with nothing acknowledged
+// lost, and some, always a minority, come back suspect. With `lose_votes`, damage takes terms and votes with it. That
+// could elect two leaders of one term if a candidate still waited for votes all the while (raft.h asks owners to
+// prevent it); no seed is known that does.
 #pragma once
 
 #include <cstdint>
@@ -86,6 +86,7 @@ class RandomWorld {
   void handle(const Event& event);
   void start(size_t i);
   void crash(size_t i, bool write_under_way_lost = false);
+  bool another_may_be_suspect() const;
   void damage(size_t i);
   void after_step(size_t i);
   void take_readys(size_t i);
