@@ -9,6 +9,15 @@
 
 namespace mneme::cmd {
 
+namespace {
+
+std::string option_line(const sim::OptionSpec& spec, int64_t value) {
+  const std::string text = spec.text(value);
+  return spec.named() ? fmt::format("{} = \"{}\"\n", spec.name, text) : fmt::format("{} = {}\n", spec.name, text);
+}
+
+}  // namespace
+
 std::string to_text(const Case& c) {
   std::string out = "# mneme case\nformat = 1\n";
   out += fmt::format("build = \"{}\"\nscenario = \"{}\"\nseed = {}\nproperty = \"{}\"\ntrace_hash = \"{:016x}\"\n",
@@ -17,7 +26,7 @@ std::string to_text(const Case& c) {
   out += "\n[options]\n";
   for (size_t i = 0; i < sim::kOptionCount; ++i)
     if (auto option = static_cast<sim::Option>(i); c.recipe.options.given(option))
-      out += fmt::format("{} = {}\n", sim::kOptionSpecs[i].name, c.recipe.options[option]);
+      out += option_line(sim::kOptionSpecs[i], c.recipe.options[option]);
   if (!c.recipe.removals.empty()) {
     out += "\n[remove]\nfaults = [";
     for (uint64_t item : c.recipe.removals.faults) out += fmt::format("{}, ", item);
@@ -79,8 +88,10 @@ Result<Case> load_case(const std::string& path) {
       if (!options) return where(node, "options is a table: write [options]");
       for (auto& [name, value] : *options) {
         auto number = value.value_exact<int64_t>();
-        if (!number) return where(value, fmt::format("{} is a whole number", name.str()));
-        if (auto set = c.recipe.options.set(name.str(), *number); !set) return where(value, set.error().message);
+        auto text = value.value_exact<std::string>();
+        if (!number && !text) return where(value, fmt::format("{} is a whole number, or text in quotes", name.str()));
+        auto set = c.recipe.options.set(name.str(), text ? *text : std::to_string(*number));
+        if (!set) return where(value, set.error().message);
       }
     } else if (key == "remove") {
       auto* remove = node.as_table();

@@ -67,11 +67,4 @@ std::string build_id();
 // A scenario as named on the command line: built in, or a TOML file, with options on top of it.
 Result<sim::Recipe> make_recipe(const std::string& scenario, const std::vector<std::string>& settings);
 
-struct BuiltInScenario {
-  std::string_view name;
-  std::string_view what;
-  std::vector<std::pair<std::string_view, int64_t>> options;
-};
-const std::vector<BuiltInScenario>& built_in_scenarios();
-
 }  // namespace mneme::cmd

@@ -9,6 +9,7 @@
 
 #include "cmd/case_file.h"
 #include "cmd/common.h"
+#include "cmd/scenario_file.h"
 #include "cmd/seed_lanes.h"
 
 namespace mneme::cmd {
@@ -186,12 +187,17 @@ void add_scenarios(CLI::App& app, Run& run) {
   scenarios->footer("Examples:\n  mneme scenarios\n  mneme scenarios --options");
   scenarios->callback([options, &run] {
     run = [options] {
-      for (const BuiltInScenario& s : built_in_scenarios()) fmt::print("{:<10} {}\n", s.name, s.what);
+      for (const BuiltInScenario& s : built_in_scenarios())
+        fmt::print("{:<16} {}\n", s.name, load_scenario(std::string(s.name)).value().what);
       if (!*options) return +kOk;
-      fmt::print("\noption              drawn from        what it is\n");
-      for (const sim::OptionSpec& o : sim::kOptionSpecs)
-        fmt::print("{:<18}  {:>6}..{:<8} {}{}{}{}\n", o.name, o.from, o.to, o.what, o.unit.empty() ? "" : " (", o.unit,
-                   o.unit.empty() ? "" : ")");
+      std::string_view section;
+      for (const sim::OptionSpec& o : sim::kOptionSpecs) {
+        if (std::exchange(section, o.section) != o.section)
+          fmt::print("\n[{}]{:<{}}  drawn from\n", section, "", 17 - section.size());
+        const std::string drawn = o.from == o.to ? o.text(o.from) : o.text(o.from) + ".." + o.text(o.to);
+        fmt::print("{:<19}  {:>14}  {}{}\n", o.name, drawn, o.what,
+                   o.unit.empty() || o.named() ? "" : fmt::format(" ({})", o.unit));
+      }
       return +kOk;
     };
   });

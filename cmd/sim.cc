@@ -230,9 +230,8 @@ void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64
 // What the figures hold for; ranges are drawn from seed by seed.
 std::string workload(const sim::Recipe& recipe) {
   auto range = [&](sim::Option option) {
-    const sim::OptionSpec& spec = sim::kOptionSpecs[static_cast<size_t>(option)];
-    return recipe.options.given(option) ? fmt::format("{}", recipe.options[option])
-                                        : fmt::format("{}..{}", spec.from, spec.to);
+    const sim::Range drawn = recipe.options.range(option);
+    return drawn.from == drawn.to ? fmt::format("{}", drawn.from) : fmt::format("{}..{}", drawn.from, drawn.to);
   };
   std::string out = fmt::format("heartbeat {} ms; mix", range(sim::Option::heartbeat));
   for (size_t i = 0; i < sim::kOptionCount; ++i)

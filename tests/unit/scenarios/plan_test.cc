@@ -56,7 +56,7 @@ size_t items(const Plan& plan) {
 // Options drawn as for any seed, but for few operations, so that leaving out each of them in turn is quick.
 Options options_of(uint64_t seed) {
   Options options;
-  REQUIRE(options.set("operations", int64_t{60}).has_value());
+  REQUIRE(options.set("operations", "60").has_value());
   auto expanded = options.expand(Fate(seed));
   REQUIRE(expanded.has_value());
   return *expanded;
