@@ -75,6 +75,7 @@ class DiskState {
   void set_slowness(uint32_t factor) { slowness_ = factor; }
 
   uint64_t bytes_used() const;
+  bool contains(const std::string& path) const { return cached_.contains(path); }
   const DiskOptions& options() const { return options_; }
 
  private:

@@ -41,6 +41,7 @@ enum class Choice : uint32_t {
   kOperation = 101,  // scenarios: client operations
   kSwarm = 102,
   kClient = 103,
+  kMachine = 104,  // scenarios: what sets one machine apart from another
 };
 
 class Fate {

@@ -116,6 +116,14 @@ class World final : private fiber::Idle, private fiber::Order {
   // For fibers of the world itself.
   void sleep_until(WorldTime at);
   void sleep_for(WorldTime duration) { sleep_until(now_ + duration); }
+  // Runs `then` after `delay`, in a fiber of its own in `scope`.
+  template <class F>
+  void later(fiber::Scope& scope, WorldTime delay, F then) {
+    scope.spawn("later", [this, at = now_ + delay, then = std::move(then)] {
+      sleep_until(at);
+      then();
+    });
+  }
 
  private:
   friend class Machine;

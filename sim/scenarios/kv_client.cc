@@ -34,6 +34,13 @@ Result<void> KvClient::run(Env& env) {
   return {};
 }
 
+Result<void> KvClient::read_all(Env& env, int64_t keys, WorldTime deadline) {
+  stream_.reset();
+  for (int64_t key = 0; key < keys; ++key) TRY(read_surely(env, fmt::format("k{}", key), deadline));
+  drop();
+  return {};
+}
+
 // --- Operations
 
 std::vector<std::string> KvClient::arguments(const PlannedOp& op) {
@@ -173,12 +180,15 @@ void KvClient::perform_in_session(Env& env, const PlannedOp& op) {
     }
     env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
   }
-  // Given up: whatever is still on its way may happen yet, so the session is not used again.
+  // Given up: whatever is still on its way may happen yet, so the session is not used again, nor the connection, on which
+  // the number would go on to hold for what is sent next.
   session_ = 0;
+  drop();
   finish(record, may_have_happened ? ClientOutcome::kUnknown : ClientOutcome::kFailed, "");
 }
 
 Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime deadline) {
+  std::string last = "no connection";
   while (world_.now() < deadline) {
     if (stream_ || connect(env)) {
       OpRecord& record = log_.records.emplace_back();
@@ -190,13 +200,14 @@ Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime d
       std::string reply;
       const Attempt how = attempt(env, at, {log_.records[at].args}, reply);
       const ClientOutcome outcome = how == Attempt::kAnswered ? judge(reply) : ClientOutcome::kUnknown;
+      last = how == Attempt::kAnswered ? reply.substr(0, reply.find('\r')) : "no answer";
       finish(at, outcome, std::move(reply));
       if (outcome == ClientOutcome::kOk) return {};
       if (how != Attempt::kAnswered) drop();
     }
     env.clock.sleep_for(env.scheduler, 100ms);
   }
-  return fail(ErrorCode::kTimeout, fmt::format("GET {} was not answered", key));
+  return fail(ErrorCode::kTimeout, fmt::format("GET {} was not answered (last: {})", key, last));
 }
 
 // --- The wire

@@ -36,13 +36,14 @@ class KvClient {
   Result<void> run(Env& env);
   bool finished() const { return next_ == plan_.operations.size(); }
 
-  // For the auditor: one GET, tried until it is answered or `deadline` has passed (kTimeout).
-  Result<void> read_surely(Env& env, const std::string& key, WorldTime deadline);
+  // The auditor's process: a GET of each key, tried until it is answered or `deadline` has passed (kTimeout).
+  Result<void> read_all(Env& env, int64_t keys, WorldTime deadline);
 
  private:
   struct Connection;
   enum class Attempt : uint8_t { kAnswered, kNotSent, kLost };
 
+  Result<void> read_surely(Env& env, const std::string& key, WorldTime deadline);
   void perform(Env& env, const PlannedOp& op);
   void perform_in_session(Env& env, const PlannedOp& op);
   OpRecord& begin(const PlannedOp& op);

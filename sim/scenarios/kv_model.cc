@@ -66,23 +66,38 @@ const std::vector<KvModel::Answer>& KvModel::apply(LogIndex index, std::string_v
       answers_.push_back({execute(args, position), true});
       continue;
     }
+    Session* session = use_session(meta.session.value);
+    if (session) session->acknowledged = std::max(session->acknowledged, meta.ack);
     // A number that the client has said it needs no more is refused, even if its command comes only now.
-    uint64_t& acknowledged = acknowledged_[meta.session.value];
-    acknowledged = std::max(acknowledged, meta.ack);
-    if (meta.sequence <= acknowledged) {
+    if (!session || meta.sequence <= session->acknowledged) {
       answers_.push_back({"-EXPIRED\r\n", false});
       continue;
     }
-    auto [known, fresh] = session_replies_.try_emplace({meta.session.value, meta.sequence});
+    auto [known, fresh] = session->replies.try_emplace(meta.sequence);
     if (fresh) known->second = execute(args, position);
     answers_.push_back({known->second, fresh});
   }
   return answers_;
 }
 
-std::string KvModel::execute(const std::vector<std::string_view>& args, size_t) {
+KvModel::Session* KvModel::use_session(uint64_t id) {
+  auto found = sessions_.find(id);
+  if (found == sessions_.end()) return nullptr;
+  if (times_.back() - found->second.used_ms >= 3'600'000) {
+    sessions_.erase(found);
+    return nullptr;
+  }
+  found->second.used_ms = times_.back();
+  return &found->second;
+}
+
+std::string KvModel::execute(const std::vector<std::string_view>& args, size_t position) {
   const std::string_view name = args[0];
-  if (name == "SESSION") return "?";  // its id is the store's to choose
+  if (name == "SESSION") {
+    const uint64_t id = (last_.value << 20) + position;
+    sessions_[id].used_ms = times_.back();
+    return integer(static_cast<int64_t>(id));
+  }
   const std::string_view key = args[1];
   const auto now = get(key, last_);
   const std::optional<std::string> held = now ? std::optional(now->bytes) : std::nullopt;

@@ -3,7 +3,8 @@
 // and for a read, what the state was at an index.
 //
 // Its expiry: a key set with a time to live of d by an entry of log time t is there while the greatest log time of the
-// entries applied so far is below t + d.
+// entries applied so far is below t + d. A session is there while that is less than an hour after the entry that opened
+// or last used it; its id is its place in the log: 2^20 times the index, plus the position in the entry.
 #pragma once
 
 #include <cstdint>
@@ -50,8 +51,14 @@ class KvModel {
   LogIndex last_;
   std::vector<int64_t> times_{0};  // log time after each index
   std::map<std::string, std::vector<Version>, std::less<>> keys_;
-  std::map<std::pair<uint64_t, uint64_t>, std::string> session_replies_;  // (session, sequence)
-  std::map<uint64_t, uint64_t> acknowledged_;                             // by session
+  struct Session {
+    int64_t used_ms = 0;
+    uint64_t acknowledged = 0;
+    std::map<uint64_t, std::string> replies;  // by sequence number
+  };
+  // Null when it is unknown or was idle too long.
+  Session* use_session(uint64_t id);
+  std::map<uint64_t, Session> sessions_;
   std::vector<Answer> answers_;
 };
 

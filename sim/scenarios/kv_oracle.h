@@ -23,6 +23,7 @@ struct Finding {
   std::string property;
   std::string summary;
   std::vector<OpRecord> operations = {};  // that are involved
+  std::string account = {};               // of what the nodes were doing, a line each
 };
 
 class KvOracle final : public replica::Observer {
@@ -38,6 +39,12 @@ class KvOracle final : public replica::Observer {
   void read_served(const kv::Origin& origin, LogIndex applied) override;
   // The node's process is gone: what it showed last is no longer compared with.
   void stopped(NodeId node) { last_seen_.erase(node.value); }
+
+  // What its replica showed last; null when the process is gone or its replica has not started.
+  const raft::View* last_seen(NodeId node) const {
+    auto found = last_seen_.find(node.value);
+    return found == last_seen_.end() ? nullptr : &found->second;
+  }
 
   // At the end of the run.
   std::optional<Finding> judge(const std::vector<OpRecord>& records);

@@ -99,6 +99,15 @@ void draw_faults(Drawer d) {
   d.add(FaultKind::kFailSync, Option::failed_syncs, [](Fault&) { return true; });
   d.add(FaultKind::kRot, Option::rots, [&](Fault& f) { return d.damage(f); });
   d.add(FaultKind::kReadError, Option::read_errors, [&](Fault& f) { return d.damage(f); });
+  d.add(FaultKind::kWipe, Option::wipes,
+        [&](Fault& f) { return f.duration = d.lasting(1, 4000, f.item), d.damage(f); });
+  d.add(FaultKind::kRestartStorm, Option::restart_storms,
+        [&](Fault& f) { return f.amount = static_cast<int64_t>(d.between(2, 10, f.item, 5)), true; });
+  d.add(FaultKind::kRollingRestart, Option::rolling_restarts, [&](Fault& f) {
+    f.duration = d.lasting(1, 2000, f.item);
+    f.delay = static_cast<WorldTime>(d.between(0, d.between(1, 3000, f.item, 5), f.item, 6)) * kMs;
+    return true;
+  });
   d.add(FaultKind::kFullDisk, Option::full_disks,
         [&](Fault& f) { return f.duration = d.lasting(100, 6000, f.item), true; });
   d.add(FaultKind::kSlowDisk, Option::slow_disks, [&](Fault& f) {
@@ -135,7 +144,7 @@ void draw_faults(Drawer d) {
     return true;
   });
   d.add(FaultKind::kClientVanishes, Option::vanishing_clients, [&](Fault& f) {
-    f.duration = d.lasting(1, 2000, f.item);
+    f.duration = d.lasting(1, static_cast<uint64_t>(options[Option::vanish_for]), f.item);
     f.a = static_cast<uint32_t>(d.between(0, static_cast<uint64_t>(options[Option::clients]) - 1, f.item, 4));
     return true;
   });
@@ -167,6 +176,7 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
   if (op.kind == OpKind::kSetPx && between(0, 3, 1) == 0) op.kind = OpKind::kPexpire;
   if (op.kind == OpKind::kGetSet && between(0, 1, 1) == 0) op.kind = OpKind::kSetNx;
   op.key = static_cast<uint32_t>(between(0, static_cast<uint64_t>(options[Option::keys]) - 1, 2));
+  if (static_cast<int64_t>(between(0, 99, 8)) < options[Option::hot_key]) op.key = 0;
   // Keys with a time to live are a third of the keys, and what keeps a time to live while it changes the value is not
   // done to them: then what may expire is known exactly, which is what makes such histories cheap to check.
   const bool expiring = op.key % 3 == 2;
@@ -179,7 +189,8 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
   op.amount = op.kind == OpKind::kIncr                                   ? static_cast<int64_t>(between(1, 9, 5))
               : op.kind == OpKind::kSetPx || op.kind == OpKind::kPexpire ? static_cast<int64_t>(between(100, 5000, 5))
                                                                          : 0;
-  op.padding = static_cast<uint32_t>(options[Option::value_bytes]) * (between(0, 99, 6) == 0 ? 100 : 1);
+  const bool large = static_cast<int64_t>(between(0, 999'999, 6)) < options[Option::large_values];
+  op.padding = static_cast<uint32_t>(options[Option::value_bytes] * (large ? 100 : 1));
   op.guess = between(0, 3, 7) == 0;
   return op;
 }
@@ -213,6 +224,11 @@ std::string Fault::text() const {
     case FaultKind::kPowerLoss: return when + fmt::format("power loss n{} for {}", a, seconds(duration));
     case FaultKind::kBlackout:
       return when + fmt::format("power loss {{{}}} for up to {}", members(), seconds(duration));
+    case FaultKind::kRestartStorm: return when + fmt::format("restart storm on n{}: {} crashes", a, amount);
+    case FaultKind::kRollingRestart:
+      return when + fmt::format("rolling restart from n{} on: each down for {}, then {} until the next", a,
+                                seconds(duration), seconds(delay));
+    case FaultKind::kWipe: return when + fmt::format("wipe the disk of n{}, back after {}", a, seconds(duration));
     case FaultKind::kPause: return when + fmt::format("pause n{} for {}", a, seconds(duration));
     case FaultKind::kPartition:
       return when + fmt::format("partition {{{}}} | rest for {}", members(), seconds(duration));
@@ -258,6 +274,8 @@ Plan make_plan(const Fate& fate, const Options& options, const Removals& removal
   const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
   for (uint32_t i = 0; i < (nodes - 1) / 2; ++i)
     plan.damageable |= uint64_t{1} << fate.between(1, nodes, Choice::kPlan, 1, i);
+  if (options[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted))
+    plan.damageable = ((uint64_t{1} << nodes) - 1) << 1;
   draw_faults(Drawer{fate, options, plan, removals});
   std::stable_sort(plan.faults.begin(), plan.faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
 

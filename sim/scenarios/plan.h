@@ -36,6 +36,9 @@ enum class FaultKind : uint8_t {
   kClientVanishes,
   kAmbush,     // waits for a process to reach a probe; becomes one of the others, with that node as `a`
   kOverthrow,  // only of an ambush: the node is cut off and all others lose power
+  kRestartStorm,
+  kRollingRestart,
+  kWipe,
 };
 
 struct Fault {
@@ -48,10 +51,10 @@ struct Fault {
   uint64_t set = 0;        // bit n: machine n is on the one side (kPartition), loses power (kBlackout)
   int64_t amount = 0;      // kDrift: ppm; kWallJump: ms; kSlowDisk: factor
   bool torn_too = false;   // kKill: power is lost while the machine is down
-  // kAmbush: the nth time from `at` on that a node reaches `trigger`, after `delay`.
+  WorldTime delay = 0;     // kAmbush: until it strikes; kRollingRestart: from one node's start to the next one's end
+  // kAmbush: the nth time from `at` on that a node reaches `trigger`.
   Probe trigger{};
   uint32_t nth = 0;
-  WorldTime delay = 0;
   FaultKind strike = FaultKind::kPowerLoss;
 
   std::string text() const;
@@ -91,7 +94,7 @@ struct Removals {
 struct Plan {
   std::vector<Fault> faults;  // by time
   std::vector<PlannedClient> clients;
-  uint64_t damageable = 0;  // bit n: machine n's disk may be damaged; never a majority
+  uint64_t damageable = 0;  // bit n: machine n's disk may be damaged; in the recoverable regime never a majority
 };
 
 // Machines: 1 to nodes are store nodes.

@@ -1,0 +1,80 @@
+// The store nodes of a kv run: their machines, starting and crashing them, and what each end of one means.
+//
+// A node ends by itself only for a reason, and which reasons are legitimate is part of what is checked: its disk failed
+// or was full (it is started again), its files are damaged and damage was done to them, or it was wiped and the cluster
+// refuses it (it is lost for good).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/fiber/scope.h"
+#include "core/node/config.h"
+#include "sim/machine.h"
+#include "sim/scenarios/kv_oracle.h"
+#include "sim/scenarios/options.h"
+
+namespace mneme::sim {
+
+inline constexpr uint16_t kKvPort = 6399;
+inline constexpr WorldTime kMs = 1'000'000;
+
+class KvCluster {
+ public:
+  // `oracle` may be left out; it and everything else outlives the cluster. `found` takes what is wrong.
+  KvCluster(World& world, const Options& options, KvOracle* oracle, std::function<void(Finding)> found);
+
+  // Machines 1 to size(). Later calls spawn in `scope`, which is the world's and outlives the run.
+  void make_machines(fiber::Scope& scope);
+  uint32_t size() const { return static_cast<uint32_t>(options_[Option::nodes]); }
+  uint32_t majority() const { return size() / 2 + 1; }
+  Machine& machine(uint32_t node) { return world_.machine(node); }
+
+  // Nothing happens when the node runs already, is lost, or is held down.
+  void boot(uint32_t node);
+  void crash(uint32_t node, CrashKind kind);
+  // The same, and starts it again after `down`.
+  void crash_for(uint32_t node, CrashKind kind, WorldTime down);
+  // Down until let_go(); held nodes are crashed if they run.
+  void hold_down(uint32_t node);
+  void let_go(uint32_t node);
+  // From now on nothing is started any more.
+  void stop() { stopping_ = true; }
+
+  // Something of what its disk held is, or may be, damaged for good.
+  void damage(uint32_t node) { nodes_[node - 1].damaged = true; }
+  // All nodes have founded the cluster and have a log.
+  bool founded();
+  // The machine loses power and its disk is empty when it is back after `down`.
+  void wipe(uint32_t node, WorldTime down);
+  bool damaged(uint32_t node) const { return nodes_[node - 1].damaged; }
+  // Nodes that must be able to form a majority when that many are up: neither lost nor damaged, or, as far as the
+  // oracle sees, in good standing again.
+  uint32_t sound() const;
+
+  // What each node is doing, for a run that stands still; one line each.
+  std::string account();
+
+ private:
+  struct Node {
+    node::Config config;
+    bool damaged = false;
+    bool wiped = false;
+    bool lost = false;
+    bool held = false;
+    std::string last_end;  // why it ended by itself
+  };
+  void ended(uint32_t node, Result<void> result);
+
+  World& world_;
+  const Options& options_;
+  KvOracle* oracle_;
+  std::function<void(Finding)> found_;
+  std::vector<Node> nodes_;
+  fiber::Scope* scope_ = nullptr;
+  bool stopping_ = false;
+};
+
+}  // namespace mneme::sim

@@ -1,0 +1,153 @@
+#include "sim/scenarios/kv_faults.h"
+
+#include <algorithm>
+
+#include "sim/network.h"
+
+namespace mneme::sim {
+
+KvFaults::KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client)
+    : world_(world),
+      cluster_(cluster),
+      options_(options),
+      start_client_(std::move(start_client)),
+      ambushed_(world.scheduler()) {
+  world_.after_probe = [this](Probe probe, uint32_t actor) { look_for_ambush(probe, actor); };
+}
+
+void KvFaults::run(fiber::Scope& scope, const std::vector<Fault>& faults, WorldTime end) {
+  scope_ = &scope;
+  scope.spawn("ambush", [this] { strike_from_ambush(); });
+  for (const Fault& fault : faults) {
+    if (fault.at >= end || ended_) break;
+    world_.sleep_until(fault.at);
+    apply(fault);
+  }
+  world_.sleep_until(end);
+}
+
+void KvFaults::end() {
+  ended_ = true;
+  world_.network().heal();
+  for (uint32_t n = 1; n <= cluster_.size(); ++n) {
+    Machine& machine = cluster_.machine(n);
+    machine.disk().set_full(false);
+    machine.disk().set_slowness(1);
+    machine.disk().cancel_failures();
+    machine.set_drift(0);
+    machine.go_on();
+  }
+}
+
+void KvFaults::cut_off(uint64_t set, WorldTime until) {
+  for (uint32_t a = 1; a <= cluster_.size(); ++a)
+    for (uint32_t b = 1; b <= cluster_.size(); ++b)
+      if ((set >> a & 1) != (set >> b & 1)) world_.network().block(a, b, until);
+}
+
+void KvFaults::apply(const Fault& fault) {
+  if (ended_) return;
+  applied_ += fault.kind != FaultKind::kAmbush;  // counted when it strikes
+  world_.record(0, "fault", fault.text().substr(11));
+  const WorldTime until = world_.now() + fault.duration;
+  Network& network = world_.network();
+  auto machine = [&]() -> Machine& { return cluster_.machine(fault.a); };
+  switch (fault.kind) {
+    case FaultKind::kKill:
+      cluster_.crash_for(fault.a, CrashKind::kKill, fault.duration);
+      if (fault.torn_too) machine().crash(CrashKind::kPowerLoss);
+      break;
+    case FaultKind::kPowerLoss: cluster_.crash_for(fault.a, CrashKind::kPowerLoss, fault.duration); break;
+    case FaultKind::kBlackout:
+      for (uint32_t n = 1; n <= cluster_.size(); ++n)
+        if (fault.set >> n & 1) cluster_.crash_for(n, CrashKind::kPowerLoss, down_for(world_.fate(), fault, n));
+      break;
+    case FaultKind::kOverthrow:
+      cut_off(uint64_t{1} << fault.a, until);
+      for (uint32_t n = 1; n <= cluster_.size(); ++n)
+        if (n != fault.a) cluster_.crash_for(n, CrashKind::kPowerLoss, down_for(world_.fate(), fault, n) / 4);
+      break;
+    case FaultKind::kRestartStorm: restart_storm(fault, 0); break;
+    case FaultKind::kRollingRestart: rolling_restart(fault, 0); break;
+    case FaultKind::kAmbush: ambushes_.push_back(fault); break;
+    case FaultKind::kPause: machine().pause_until(until); break;
+    case FaultKind::kPartition: cut_off(fault.set, until); break;
+    case FaultKind::kBlock: network.block(fault.a, fault.b, until); break;
+    case FaultKind::kClog: network.clog(fault.a, fault.b, until); break;
+    case FaultKind::kReset: network.reset(fault.a, fault.b); break;
+    case FaultKind::kFailSync: machine().disk().fail_next_sync(); break;
+    case FaultKind::kRot:
+      cluster_.damage(fault.a);
+      world_.record(fault.a, "fault", machine().disk().rot(fault.item));
+      break;
+    case FaultKind::kReadError:
+      cluster_.damage(fault.a);
+      world_.record(fault.a, "fault", machine().disk().make_unreadable(fault.item));
+      break;
+    case FaultKind::kWipe:
+      // A cluster that is still being founded may count the empty disk in, as it should.
+      if (cluster_.founded()) cluster_.wipe(fault.a, fault.duration);
+      break;
+    case FaultKind::kFullDisk:
+      machine().disk().set_full(true);
+      later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_full(false); });
+      break;
+    case FaultKind::kSlowDisk:
+      machine().disk().set_slowness(static_cast<uint32_t>(fault.amount));
+      later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_slowness(1); });
+      break;
+    case FaultKind::kDrift: {
+      const int32_t usual = std::max(machine().options().drift_ppm, -1000);
+      machine().set_drift(static_cast<int32_t>(fault.amount));
+      later(fault.duration, [this, a = fault.a, usual] { cluster_.machine(a).set_drift(usual); });
+      break;
+    }
+    case FaultKind::kWallJump: machine().jump_wall(fault.amount); break;
+    case FaultKind::kClientVanishes: {
+      const uint32_t client = fault.a + 1;
+      world_.machine(cluster_.size() + client).crash(CrashKind::kPowerLoss);
+      world_.later(*scope_, fault.duration, [this, client] { start_client_(client); });
+      break;
+    }
+  }
+}
+
+// Loses power or is killed, comes back, and is struck again while it recovers or soon after.
+void KvFaults::restart_storm(const Fault& fault, int64_t nth) {
+  auto draw = [&](uint64_t low, uint64_t high, uint64_t what) {
+    return static_cast<WorldTime>(
+        world_.fate().between(low, high, Choice::kPlan, fault.item, 40 + what, static_cast<uint64_t>(nth)));
+  };
+  const bool kill = draw(0, 3, 0) == 0;
+  const WorldTime down = draw(1, 300'000, 1) * 1000;
+  const WorldTime up = draw(0, static_cast<uint64_t>(draw(1, 400'000, 2)), 3) * 1000;  // short ones being likelier
+  cluster_.crash_for(fault.a, kill ? CrashKind::kKill : CrashKind::kPowerLoss, down);
+  if (nth + 1 < fault.amount) later(down + up, [this, fault, nth] { restart_storm(fault, nth + 1); });
+}
+
+void KvFaults::rolling_restart(const Fault& fault, uint32_t nth) {
+  if (nth == cluster_.size()) return;
+  const uint32_t node = (fault.a - 1 + nth) % cluster_.size() + 1;
+  cluster_.crash_for(node, CrashKind::kKill, fault.duration);
+  later(fault.duration + fault.delay, [this, fault, nth] { rolling_restart(fault, nth + 1); });
+}
+
+// Called in the middle of a process's work; what strikes does so from a fiber of the world's.
+void KvFaults::look_for_ambush(Probe probe, uint32_t actor) {
+  if (actor > cluster_.size()) return;
+  for (size_t i = 0; i < ambushes_.size(); ++i) {
+    if (ambushes_[i].trigger != probe || --ambushes_[i].nth > 0) continue;
+    sprung_.push_back(ambushes_[i].sprung_on(actor, cluster_.size()));
+    ambushes_.erase(ambushes_.begin() + static_cast<ptrdiff_t>(i--));
+  }
+  if (!sprung_.empty()) ambushed_.notify_one();
+}
+
+void KvFaults::strike_from_ambush() {
+  for (;;) {
+    ambushed_.wait_until([this] { return !sprung_.empty(); });
+    for (Fault& fault : std::exchange(sprung_, {})) later(fault.delay, [this, fault] { apply(fault); });
+  }
+}
+
+}  // namespace mneme::sim
