@@ -29,6 +29,11 @@ enum class Site : uint32_t {
   kSmallAppend = 103,  // raft: send fewer entries than fit
   kTinyRead = 104,     // node: read a stream a few bytes at a time
   kTinySnapshotChunk = 105,
+  kHastyElection = 106,  // raft: lose patience with the leader long before the timeout
+  kEarlySnapshot = 107,  // raft: send a snapshot where entries would do
+  kLateTimer = 108,      // replica: be late for a deadline
+  kLateFlush = 109,      // log writer: let what is waiting wait a little longer
+  kEagerCompact = 110,   // replica: keep no entries behind a checkpoint
 };
 
 class Chance {

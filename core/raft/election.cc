@@ -62,6 +62,7 @@ void draw_patience(Core& c) {
   auto base = static_cast<uint64_t>(c.config.election_timeout.count());
   uint64_t extra = c.chance.draw(Site::kElectionTimeout, c.config.id.value, cause) % base;
   c.patience = c.config.election_timeout + Duration(static_cast<int64_t>(extra));
+  if (c.chance.rarely(Site::kHastyElection, cause)) c.patience = Duration(static_cast<int64_t>(extra / 8));
 }
 
 void rearm_election_timer(Core& c) {

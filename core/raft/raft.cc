@@ -126,6 +126,9 @@ void send_reply(Core& c, Message m) {
 void enter_term(Core& c, Term term) {
   CHECK(term > c.hard.term);
   c.hard = {term, NodeId()};
+  // A vote that is overtaken before it was handed out to be made durable never is, so nobody may count it.
+  std::erase_if(c.out.messages_after_persist,
+                [](const Message& m) { return m.type == MessageType::kVote || m.type == MessageType::kVoteReply; });
   c.leader = {};
   c.term_leader = {};
   c.verified = {};

@@ -56,10 +56,15 @@ size_t entries_that_fit(Core& c, const Progress& p, LogIndex from) {
   return count;
 }
 
+bool may_send_snapshot_early(Core& c, const Progress& p) {
+  return c.checkpoint.index > p.match && c.checkpoint.index >= c.log.base().index &&
+         c.chance.rarely(Site::kEarlySnapshot, (p.id.value << 48) ^ p.next.value);
+}
+
 void send_append(Core& c, Progress& p) {
   LogIndex before = p.next.prev();
   std::optional<Term> term = c.log.term_at(before);
-  if (!term) return send_snapshot(c, p);
+  if (!term || may_send_snapshot_early(c, p)) return send_snapshot(c, p);
   Message m = append_message(c, p, {before, *term});
   size_t count = entries_that_fit(c, p, p.next);
   m.entries.reserve(count);

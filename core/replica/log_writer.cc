@@ -6,6 +6,7 @@ namespace {
 // A batch that has grown to this is not added to: what came later goes into the next frame.
 constexpr size_t kEnoughBytes = 4 * limits::kMiB;
 constexpr Duration kNoSpacePause = 200ms;
+constexpr uint64_t kLatestFlush = 20'000'000;  // ns, only where chance asks for it
 }  // namespace
 
 wal::Batch& LogWriter::batch() {
@@ -28,6 +29,10 @@ void LogWriter::when_durable(Durable durable) {
 Result<void> LogWriter::run() {
   for (;;) {
     work_.wait_until([this] { return !waiting_.empty(); });
+    if (env_.random.rarely(Site::kLateFlush, frames_))
+      env_.clock.sleep_for(
+          env_.scheduler,
+          Duration(static_cast<int64_t>(env_.random.draw(Site::kLateFlush, frames_, 0) % kLatestFlush)));
     std::unique_ptr<Frame> frame = std::move(waiting_.front());
     waiting_.pop_front();
     while (!frame->batch.empty()) {

@@ -92,6 +92,10 @@ void Replica::arm_timer() {
     }
   }
   if (tick_.armed() && tick_.at() <= at) return;  // looks again when it fires
+  const auto cause = static_cast<uint64_t>(at.ns);
+  if (at != kNever && env_.random.rarely(Site::kLateTimer, cause))
+    at = at + Duration(static_cast<int64_t>(env_.random.draw(Site::kLateTimer, config_.raft.id.value, cause) %
+                                            static_cast<uint64_t>(config_.raft.election_timeout.count())));
   env_.clock.timers().arm(tick_, at);
 }
 
@@ -461,8 +465,8 @@ Result<void> Replica::take_checkpoint() {
     checkpoint_id_ = id;
     log_.log().covered(config_.group, position.index);
     raft_.checkpoint_available(position);
-    if (position.index.value > config_.keep_entries)
-      raft_.compact(LogIndex(position.index.value - config_.keep_entries));
+    const uint64_t keep = env_.random.rarely(Site::kEagerCompact, position.index.value) ? 0 : config_.keep_entries;
+    if (position.index.value > keep) raft_.compact(LogIndex(position.index.value - keep));
   }
   TRY(checkpoints_.remove_others(checkpoint_id_));
   TRY(log_.log().free_segments());

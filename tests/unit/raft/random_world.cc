@@ -10,7 +10,7 @@ namespace mneme::raft {
 RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes)
     : options_(options),
       state_(mix(seed + 1)),
-      chance_(seed),
+      chance_(seed, true),
       probes_(probes),
       replicas_(options.replicas),
       lives_(options.replicas) {
@@ -237,7 +237,6 @@ void RandomWorld::stored(size_t i) {
   TestDisk before = replica.disk;
   bool wrote = false;
   std::vector<Message> messages;
-  uint64_t number = 0;
   for (size_t n = 0; n < life.writing; ++n) {
     Ready& ready = replica.unstored.front();
     if (!replica.disk.store(ready)) violate("a Ready did not fit the disk");
@@ -245,13 +244,14 @@ void RandomWorld::stored(size_t i) {
     if (ready.clear_suspect) life.damaged = false;
     wrote |= ready.needs_persisting();
     for (Message& m : ready.messages_after_persist) messages.push_back(std::move(m));
-    number = ready.number;
+    // One by one, so that a vote is seen although the next Ready of the same write is of another term.
+    replica.raft->persisted(ready.number);
+    if (auto bad = cluster_.observe(*replica.raft)) violate(*bad);
     replica.unstored.pop_front();
   }
   // A snapshot's installation is not taken back: its files are durable before.
   if (wrote) life.before_write = replica.disk.base == before.base ? std::optional(std::move(before)) : std::nullopt;
   life.writing = 0;
-  replica.raft->persisted(number);
   for (Message& m : messages) send(std::move(m));
   after_step(i);
   if (life.writing == 0) write_next(i);
@@ -298,6 +298,9 @@ void RandomWorld::compact(size_t i) {
   if (upto <= replicas_[i].disk.base.index || !raft.term_at(upto)) return;
   // As after a checkpoint: it is there at once, the log keeps some for slow followers.
   if (upto > replicas_[i].disk.last()) return;
+  // The log's records stay in order: what is written before a snapshot's restart is not compacted by what it brought.
+  auto& unstored = replicas_[i].unstored;
+  if (std::any_of(unstored.begin(), unstored.end(), [](const Ready& r) { return r.snapshot.has_value(); })) return;
   raft.checkpoint_available({upto, *raft.term_at(upto)});
   replicas_[i].disk.compact({upto, *raft.term_at(upto)});
   lives_[i].checkpoint_state = chain_[upto.value - 1];

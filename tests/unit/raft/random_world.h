@@ -23,14 +23,16 @@ namespace mneme::raft {
 
 class TestChance : public Chance {
  public:
-  explicit TestChance(uint64_t seed) : seed_(seed) {}
+  // `rare`: what happens rarely happens one time in eight, else never.
+  explicit TestChance(uint64_t seed, bool rare = false) : seed_(seed), rare_(rare) {}
   uint64_t draw(Site site, uint64_t a, uint64_t b) override {
     return mix(fold(fold(fold(seed_, static_cast<uint64_t>(site)), a), b));
   }
-  bool rarely(Site site, uint64_t cause) override { return draw(site, cause, 0) % 8 == 0; }
+  bool rarely(Site site, uint64_t cause) override { return rare_ && draw(site, cause, 0) % 8 == 0; }
 
  private:
   uint64_t seed_;
+  bool rare_;
 };
 
 class TestProbes : public Probes {
