@@ -38,11 +38,11 @@ View view_of(const Raft& raft) {
   v.first = raft.first_index();
   v.last = raft.last_index();
   v.last_term = raft.term_at(raft.last_index()).value_or(Term());
+  v.committed_in_term = raft.committed_in_term();
   return v;
 }
 
-std::optional<std::string> check_state(const Raft& raft) {
-  View v = view_of(raft);
+std::optional<std::string> check_state(const Raft& raft, const View& v) {
   auto bad = [&]<class... Args>(fmt::format_string<Args...> format, Args&&... args) {
     return sentence(v.id, v.term, format, std::forward<Args>(args)...);
   };
@@ -60,7 +60,7 @@ std::optional<std::string> check_state(const Raft& raft) {
       if (v.leader != v.id) return bad("leads but names {} as leader", v.leader.value);
       if (v.vote != v.id) return bad("leads but voted for {}", v.vote.value);
       if (v.last_term != v.term) return bad("leads but its log ends in term {}", v.last_term.value);
-      if (raft.committed_in_term() != (v.commit_term == v.term))
+      if (v.committed_in_term != (v.commit_term == v.term))
         return bad("is wrong about having committed {} in its term", v.commit.value);
       break;
     case Role::kCandidate:
@@ -106,18 +106,15 @@ std::optional<std::string> check_transition(const View& before, const View& afte
   return std::nullopt;
 }
 
-std::optional<std::string> check_transition(const View& before, const Raft& after) {
-  if (auto violation = check_transition(before, view_of(after))) return violation;
-  auto replaced = [&](LogIndex index, Term term) {
-    std::optional<Term> now = after.term_at(index);
-    return index >= after.first_index() && now != term;
-  };
+std::optional<std::string> check_transition(const View& before, const Raft& after, const View& now) {
+  if (auto violation = check_transition(before, now)) return violation;
+  auto replaced = [&](LogIndex index, Term term) { return index >= now.first && after.term_at(index) != term; };
   if (replaced(before.commit, before.commit_term))
-    return sentence(after.id(), after.term(), "committed entry {} of term {} was replaced", before.commit.value,
+    return sentence(now.id, now.term, "committed entry {} of term {} was replaced", before.commit.value,
                     before.commit_term.value);
-  bool led = before.role == Role::kLeader && after.role() == Role::kLeader && before.term == after.term();
+  bool led = before.role == Role::kLeader && now.role == Role::kLeader && before.term == now.term;
   if (led && replaced(before.last, before.last_term))
-    return sentence(after.id(), after.term(), "a leader replaced its own entry {}", before.last.value);
+    return sentence(now.id, now.term, "a leader replaced its own entry {}", before.last.value);
   return std::nullopt;
 }
 

@@ -30,16 +30,19 @@ struct View {
   LogIndex first;
   LogIndex last;
   Term last_term;
+  bool committed_in_term = false;
+  bool operator==(const View&) const = default;
 };
 
 [[nodiscard]] View view_of(const Raft& raft);
 
-[[nodiscard]] std::optional<std::string> check_state(const Raft& raft);
+// `now` is view_of(raft), which the caller has anyway.
+[[nodiscard]] std::optional<std::string> check_state(const Raft& raft, const View& now);
 
 // `before` and `after` belong to the same life: across a restart commit and applied begin again at the checkpoint.
 [[nodiscard]] std::optional<std::string> check_transition(const View& before, const View& after);
 // The same, and that the log still has what it must have kept: committed entries, and a leader's own log.
-[[nodiscard]] std::optional<std::string> check_transition(const View& before, const Raft& after);
+[[nodiscard]] std::optional<std::string> check_transition(const View& before, const Raft& after, const View& now);
 
 // Election safety, leader completeness, log matching of committed entries, state machine safety; and the two promises
 // on which they rest: nobody leads without durable votes of a majority, and a leader commits only what is durable on

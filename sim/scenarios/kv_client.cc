@@ -180,8 +180,8 @@ void KvClient::perform_in_session(Env& env, const PlannedOp& op) {
     }
     env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
   }
-  // Given up: whatever is still on its way may happen yet, so the session is not used again, nor the connection, on which
-  // the number would go on to hold for what is sent next.
+  // Given up: whatever is still on its way may happen yet, so the session is not used again, nor the connection, on
+  // which the number would go on to hold for what is sent next.
   session_ = 0;
   drop();
   finish(record, may_have_happened ? ClientOutcome::kUnknown : ClientOutcome::kFailed, "");

@@ -28,12 +28,13 @@ void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, ui
 
 void KvOracle::moved(NodeId node, const raft::Raft& raft) {
   if (found_) return;
-  if (auto wrong = raft::check_state(raft)) return violate("raft invariant", *wrong);
-  if (auto before = last_seen_.find(node.value); before != last_seen_.end()) {
-    if (auto wrong = raft::check_transition(before->second, raft)) return violate("raft invariant", *wrong);
-    before->second = raft::view_of(raft);
-  } else {
-    last_seen_[node.value] = raft::view_of(raft);
+  const raft::View now = raft::view_of(raft);
+  auto [at, first] = last_seen_.try_emplace(node.value, now);
+  if (first || at->second != now) {
+    if (auto wrong = raft::check_state(raft, now)) return violate("raft invariant", *wrong);
+    if (auto wrong = first ? std::nullopt : raft::check_transition(at->second, raft, now))
+      return violate("raft invariant", *wrong);
+    at->second = now;
   }
   if (auto wrong = cluster_.observe(raft)) violate("raft invariant", *wrong);
 }

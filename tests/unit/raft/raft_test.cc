@@ -40,7 +40,7 @@ struct Fixture {
       if (!ready.committed.empty()) raft().applied(ready.committed.back().index);
       readys.push_back(std::move(ready));
     }
-    auto violation = check_state(raft());
+    auto violation = check_state(raft(), view_of(raft()));
     INFO(violation.value_or(""));
     REQUIRE_FALSE(violation);
     return readys;

@@ -66,9 +66,10 @@ struct TestReplica {
     unstored.clear();
   }
   std::optional<std::string> check() {
-    if (auto violation = check_state(*raft)) return violation;
-    if (auto violation = check_transition(view, *raft)) return violation;
-    view = view_of(*raft);
+    const View now = view_of(*raft);
+    if (auto violation = check_state(*raft, now)) return violation;
+    if (auto violation = check_transition(view, *raft, now)) return violation;
+    view = now;
     return std::nullopt;
   }
 };
