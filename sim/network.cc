@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "sim/connection.h"
 #include "sim/machine.h"
 #include "sim/world.h"
 
@@ -13,321 +14,8 @@ namespace mneme::sim {
 namespace {
 constexpr int64_t kMillisecond = 1'000'000;
 constexpr size_t kBacklog = 128;
-constexpr size_t kSegmentBytes = 64 * 1024;
 constexpr uint16_t kFirstFreePort = 40'000;
 }  // namespace
-
-class MachineStream;
-
-// A connection: two sides, and a pipe of segments in each direction.
-class Connection {
- public:
-  Connection(Network& network, uint64_t id, uint64_t cause, uint32_t client, uint32_t server)
-      : network_(network),
-        world_(network.world_),
-        id_(id),
-        cause_(cause),
-        sides_{Side{client}, Side{server}},
-        pipes_{Pipe(*this, 0, server), Pipe(*this, 1, client)} {}
-
-  struct Side {
-    explicit Side(uint32_t a) : actor(a) {}
-    uint32_t actor;
-    MachineStream* stream = nullptr;
-    bool gone = false;  // the operating system there has no such connection (any more)
-    bool reset = false;
-    bool ended = false;  // the other side sent its last byte
-    Bytes unread;
-    size_t unread_from = 0;
-    size_t unread_bytes() const { return unread.size() - unread_from; }
-  };
-
-  Side& side(int index) { return sides_[index]; }
-  size_t window(int from) const {
-    size_t used = pipes_[from].bytes + sides_[1 - from].unread_bytes();
-    size_t limit = world_.options().window_bytes;
-    return used < limit ? limit - used : 0;
-  }
-  void send(int from, ByteView data);
-  // The process's end goes away: in order (FIN), or without a word.
-  void leave(int side, bool silently);
-  void reset_both();
-  uint64_t id() const { return id_; }
-
- private:
-  friend class Network;
-  struct Segment {
-    Bytes data;
-    WorldTime at = 0;
-    WorldTime sent_at = 0;
-    enum class Kind : uint8_t { kData, kFin, kReset } kind = Kind::kData;
-  };
-  struct Pipe : Event {
-    Pipe(Connection& c, int f, uint32_t receiver) : Event(EventKind::kDelivery, receiver), connection(c), from(f) {}
-    void happen() override { connection.arrive(from); }
-    Connection& connection;
-    int from;
-    std::deque<Segment> segments;
-    size_t bytes = 0;
-    uint64_t nth = 0;
-    uint64_t retries = 0;
-  };
-  uint64_t cause(int from) const { return cause_ * 2 + static_cast<uint64_t>(from); }
-  void push(int from, Segment segment);
-  void arrive(int from);
-  void break_side(int side);
-  void schedule(Pipe& pipe) {
-    if (!pipe.segments.empty()) world_.events().schedule(pipe, pipe.segments.front().at);
-  }
-  void clear(Pipe& pipe) {
-    pipe.segments.clear();
-    pipe.bytes = 0;
-    world_.events().cancel(pipe);
-  }
-  bool finished() const {
-    return sides_[0].gone && sides_[1].gone && pipes_[0].segments.empty() && pipes_[1].segments.empty();
-  }
-  void wake(int side);
-  // For traces: what arrives at `actor` from side `from`.
-  void note(uint32_t actor, int from, std::string_view what) {
-    world_.detail(actor, "net", "{} -> {} connection {}: {}", world_.machine(sides_[from].actor).name(),
-                  world_.machine(actor).name(), id_, what);
-  }
-
-  Network& network_;
-  World& world_;
-  uint64_t id_;
-  uint64_t cause_;
-  Side sides_[2];
-  Pipe pipes_[2];
-};
-
-class MachineStream final : public env::Stream {
- public:
-  MachineStream(Machine::Life& life, Connection& connection, int side, env::Address peer)
-      : life_(life),
-        connection_(&connection),
-        side_(side),
-        id_(connection.id() * 2 + static_cast<uint64_t>(side)),
-        peer_(std::move(peer)),
-        readable_(life.machine.world().scheduler()),
-        writable_(life.machine.world().scheduler()) {
-    connection.side(side).stream = this;
-  }
-  ~MachineStream() override { close(); }
-
-  Result<size_t> read(std::span<uint8_t> into) override {
-    CHECK(!into.empty());
-    life_.check_alive();
-    life_.machine.world().scheduler().throw_if_cancelled();
-    for (;;) {
-      if (!connection_) return closed();
-      Connection::Side& side = connection_->side(side_);
-      if (side.reset) return broken();
-      if (size_t there = side.unread_bytes(); there > 0) {
-        size_t count = std::min(there, into.size());
-        std::memcpy(into.data(), side.unread.data() + side.unread_from, count);
-        side.unread_from += count;
-        if (count == there) {
-          side.unread.clear();
-          side.unread_from = 0;
-        }
-        if (MachineStream* other = connection_->side(1 - side_).stream) other->writable_.notify_all();
-        return count;
-      }
-      if (side.ended) return size_t{0};
-      readable_.wait();
-    }
-  }
-
-  Result<void> write(ByteView data) override {
-    life_.check_alive();
-    life_.machine.world().scheduler().throw_if_cancelled();
-    while (!data.empty()) {
-      if (!connection_) return closed();
-      if (connection_->side(side_).reset) return broken();
-      size_t room = std::min(connection_->window(side_), kSegmentBytes);
-      if (room == 0) {
-        writable_.wait();
-        continue;
-      }
-      size_t count = std::min(room, data.size());
-      life_.machine.world().fold_bytes(EventKind::kOutput, life_.machine.actor(), data.first(count));
-      connection_->send(side_, data.first(count));
-      data = data.subspan(count);
-    }
-    return {};
-  }
-
-  void close() override {
-    if (Connection* connection = std::exchange(connection_, nullptr)) {
-      connection->side(side_).stream = nullptr;
-      connection->leave(side_, false);
-    }
-    wake();
-  }
-
-  const env::Address& peer() const override { return peer_; }
-  uint64_t id() const override { return id_; }
-
-  void detach() { connection_ = nullptr; }
-  void wake() {
-    readable_.notify_all();
-    writable_.notify_all();
-  }
-
- private:
-  static std::unexpected<Error> closed() { return fail(ErrorCode::kClosed, "the connection is closed"); }
-  std::unexpected<Error> broken() const {
-    return fail(ErrorCode::kClosed, fmt::format("connection with {} reset", env::to_string(peer_)));
-  }
-
-  Machine::Life& life_;
-  Connection* connection_;
-  int side_;
-  uint64_t id_;
-  env::Address peer_;
-  fiber::Condition readable_;
-  fiber::Condition writable_;
-};
-
-// --- Connection
-
-void Connection::wake(int side) {
-  if (sides_[side].stream) sides_[side].stream->wake();
-}
-
-void Connection::push(int from, Segment segment) {
-  Pipe& pipe = pipes_[from];
-  const WorldOptions& options = world_.options();
-  const uint64_t nth = ++pipe.nth;
-  int64_t latency = options.latency_base_ns +
-                    static_cast<int64_t>(Fate::scale(world_.choose(Choice::kSegmentLatency, cause(from), nth),
-                                                     static_cast<uint64_t>(options.latency_base_ns)));
-  if (world_.chance(options.latency_tail_ppm, Choice::kSegmentTail, cause(from), nth))
-    latency += static_cast<int64_t>(Fate::scale(world_.choose(Choice::kSegmentTail, cause(from), nth, 1),
-                                                static_cast<uint64_t>(options.latency_tail_ns)));
-  segment.sent_at = world_.now();
-  segment.at = world_.now() + latency;
-  if (!pipe.segments.empty()) segment.at = std::max(segment.at, pipe.segments.back().at);
-  pipe.segments.push_back(std::move(segment));
-  if (pipe.segments.size() == 1) schedule(pipe);
-}
-
-void Connection::send(int from, ByteView data) {
-  Pipe& pipe = pipes_[from];
-  pipe.bytes += data.size();
-  // What is written in the same instant leaves in the same segment.
-  if (!pipe.segments.empty()) {
-    Segment& last = pipe.segments.back();
-    if (last.sent_at == world_.now() && last.kind == Segment::Kind::kData &&
-        last.data.size() + data.size() <= kSegmentBytes) {
-      last.data.insert(last.data.end(), data.begin(), data.end());
-      return;
-    }
-  }
-  push(from, Segment{Bytes(data.begin(), data.end())});
-}
-
-void Connection::arrive(int from) {
-  Pipe& pipe = pipes_[from];
-  Side& sender = sides_[from];
-  Side& receiver = sides_[1 - from];
-  Network::Link& link = network_.link(sender.actor, receiver.actor);
-  Segment& segment = pipe.segments.front();
-  const WorldTime now = world_.now();
-
-  const bool unreachable = now < link.blocked_until || !world_.machine(receiver.actor).powered();
-  if (unreachable) {
-    const uint64_t retry = ++pipe.retries;
-    WorldTime delay =
-        static_cast<WorldTime>(world_.fate().between(20, 400, Choice::kRetransmitDelay, cause(from), retry)) *
-        kMillisecond;
-    const WorldTime patience =
-        static_cast<WorldTime>(world_.fate().between(2'000, 15'000, Choice::kGiveUpAfter, cause(from))) * kMillisecond;
-    segment.at = std::max(link.blocked_until, now) + delay;
-    if (segment.at - segment.sent_at > patience) {
-      note(receiver.actor, from, "given up, the sender's end breaks");
-      clear(pipe);
-      break_side(from);
-      return;
-    }
-    note(receiver.actor, from, "does not get through");
-    schedule(pipe);
-    return;
-  }
-  if (now < link.clogged_until) {
-    segment.at = link.clogged_until;
-    schedule(pipe);
-    return;
-  }
-
-  if (segment.kind == Segment::Kind::kReset) {
-    note(receiver.actor, from, "reset");
-    clear(pipe);
-    break_side(1 - from);
-    if (finished()) network_.forget(*this);
-    return;
-  }
-  if (receiver.gone) {
-    // Nobody has this connection here: the operating system answers with a reset, once.
-    const bool tell = !sender.gone;
-    note(receiver.actor, from, "nobody there");
-    clear(pipe);
-    if (tell) push(1 - from, Segment{.kind = Segment::Kind::kReset});
-    if (finished()) network_.forget(*this);
-    return;
-  }
-  if (segment.kind == Segment::Kind::kFin) {
-    receiver.ended = true;
-    note(receiver.actor, from, "end of stream");
-    pipe.segments.pop_front();
-  } else {
-    size_t count = segment.data.size();
-    const bool split =
-        count > 1 && world_.chance(world_.options().split_ppm, Choice::kSegmentSplit, cause(from), pipe.nth, count);
-    if (split) count = 1 + Fate::scale(world_.choose(Choice::kSegmentSplitAt, cause(from), pipe.nth, count), count - 1);
-    receiver.unread.insert(receiver.unread.end(), segment.data.begin(),
-                           segment.data.begin() + static_cast<std::ptrdiff_t>(count));
-    pipe.bytes -= count;
-    if (world_.recording())
-      note(receiver.actor, from, fmt::format("{} bytes, sent {} us ago", count, (now - segment.sent_at) / 1000));
-    if (split) {
-      segment.data.erase(segment.data.begin(), segment.data.begin() + static_cast<std::ptrdiff_t>(count));
-      segment.at = now + world_.options().latency_base_ns / 4;
-    } else {
-      pipe.segments.pop_front();
-    }
-  }
-  if (!pipe.segments.empty()) pipe.segments.front().at = std::max(pipe.segments.front().at, now);
-  schedule(pipe);
-  wake(1 - from);
-}
-
-void Connection::break_side(int side) {
-  sides_[side].reset = true;
-  wake(side);
-}
-
-void Connection::reset_both() {
-  for (int side : {0, 1}) {
-    clear(pipes_[side]);
-    break_side(side);
-  }
-  if (finished()) network_.forget(*this);
-}
-
-void Connection::leave(int side, bool silently) {
-  Side& own = sides_[side];
-  if (own.gone) return;
-  own.gone = true;
-  own.stream = nullptr;
-  own.unread.clear();
-  own.unread_from = 0;
-  // A reset end has nothing more to say; and there is nobody to say it to when the other end knows.
-  if (!silently && !own.reset) push(side, Segment{.kind = Segment::Kind::kFin});
-  if (finished()) network_.forget(*this);
-}
 
 // --- Listening and connecting
 
@@ -465,9 +153,9 @@ struct Connecting : Event {
     world.events().schedule(*this, not_before + delay);
   }
 
-  Network::Link& network_link();
-  Network::Link& link_back();
-  MachineListener* find();
+  Link& network_link() { return network.link(from, to); }
+  Link& link_back() { return network.link(to, from); }
+  MachineListener* find() { return network.listener_at(to, port); }
 
   Network& network;
   World& world;
@@ -511,10 +199,6 @@ Result<std::unique_ptr<env::Stream>> MachineNetwork::connect(const env::Address&
 Network::Network(World& world) : world_(world) {}
 Network::~Network() = default;
 
-Network::Link& Connecting::network_link() { return network.link(from, to); }
-Network::Link& Connecting::link_back() { return network.link(to, from); }
-MachineListener* Connecting::find() { return network.listener_at(to, port); }
-
 MachineListener* Network::listener_at(uint32_t actor, uint16_t port) {
   auto found = listeners_.find({actor, port});
   return found == listeners_.end() ? nullptr : found->second;
@@ -526,7 +210,7 @@ Connection& Network::connect_now(uint32_t from, uint32_t to) {
   const uint64_t cause = mix((uint64_t{from} << 48) + (uint64_t{to} << 32) + nth);
   const uint64_t id = ++connections_made_;
   auto& slot = connections_[id];
-  slot = std::make_unique<Connection>(*this, id, cause, from, to);
+  slot = std::make_unique<Connection>(*this, world_, id, cause, from, to, link(from, to), link(to, from));
   return *slot;
 }
 
@@ -560,7 +244,7 @@ void Network::process_ended(Machine& machine, CrashKind kind) {
   }
 }
 
-Network::Link& Network::link(uint32_t from, uint32_t to) { return links_[{from, to}]; }
+Link& Network::link(uint32_t from, uint32_t to) { return links_[{from, to}]; }
 
 void Network::block(uint32_t from, uint32_t to, int64_t until) {
   Link& l = link(from, to);
@@ -570,6 +254,10 @@ void Network::block(uint32_t from, uint32_t to, int64_t until) {
 void Network::clog(uint32_t from, uint32_t to, int64_t until) {
   Link& l = link(from, to);
   l.clogged_until = std::max(l.clogged_until, until);
+}
+
+void Network::heal() {
+  for (auto& [machines, l] : links_) l.blocked_until = l.clogged_until = 0;
 }
 
 void Network::reset(uint32_t a, uint32_t b) {

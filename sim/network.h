@@ -23,7 +23,7 @@
 
 #include "core/env/network.h"
 #include "core/fiber/sync.h"
-#include "sim/event.h"
+#include "sim/link.h"
 
 namespace mneme::sim {
 
@@ -46,9 +46,7 @@ class Network {
   void block(uint32_t from, uint32_t to, int64_t until);
   void clog(uint32_t from, uint32_t to, int64_t until);
   // Ends all blocks and clogs.
-  void heal() {
-    for (auto& [machines, l] : links_) l.blocked_until = l.clogged_until = 0;
-  }
+  void heal();
   // Breaks all connections between the two.
   void reset(uint32_t a, uint32_t b);
 
@@ -61,13 +59,6 @@ class Network {
   friend class Connection;
   friend class MachineNetwork;
   friend class MachineListener;
-  friend class MachineStream;
-  struct Link {
-    int64_t blocked_until = 0;
-    int64_t clogged_until = 0;
-    uint64_t connections = 0;
-    uint64_t connects = 0;
-  };
   friend struct Connecting;
   Link& link(uint32_t from, uint32_t to);
   MachineListener* listener_at(uint32_t actor, uint16_t port);
@@ -76,7 +67,7 @@ class Network {
   void forget(Connection& connection);
 
   World& world_;
-  std::map<std::pair<uint32_t, uint32_t>, Link> links_;
+  std::map<std::pair<uint32_t, uint32_t>, Link> links_;  // they stay where they are: connections refer to them
   std::map<uint64_t, std::unique_ptr<Connection>> connections_;
   std::map<std::pair<uint32_t, uint16_t>, MachineListener*> listeners_;
   uint64_t connections_made_ = 0;

@@ -1,0 +1,117 @@
+// A connection of the simulated network, and the stream by which a process holds one end of it. The fault model is in
+// network.h.
+#pragma once
+
+#include <deque>
+#include <string_view>
+
+#include "core/env/network.h"
+#include "core/fiber/sync.h"
+#include "sim/link.h"
+#include "sim/machine.h"
+#include "sim/world.h"
+
+namespace mneme::sim {
+
+class Network;
+class MachineStream;
+
+// Two sides, 0 the one that connected, and a pipe of segments in each direction, called by the side that sends. Owned
+// by the Network, which forgets it when both ends are gone and nothing is in flight: any call may be its last.
+class Connection {
+ public:
+  // `cause` names it in choices. Links: from the client to the server, and back.
+  Connection(Network& network, World& world, uint64_t id, uint64_t cause, uint32_t client, uint32_t server, Link& there,
+             Link& back);
+
+  struct Side {
+    explicit Side(uint32_t a) : actor(a) {}
+    uint32_t actor;
+    MachineStream* stream = nullptr;
+    bool gone = false;  // the operating system there has no such connection (any more)
+    bool reset = false;
+    bool ended = false;  // the other side sent its last byte
+    Bytes unread;
+    size_t unread_from = 0;
+    size_t unread_bytes() const { return unread.size() - unread_from; }
+  };
+
+  Side& side(int index) { return sides_[index]; }
+  // How much side `from` may send now.
+  size_t window(int from) const;
+  void send(int from, ByteView data);
+  // The process's end goes away: in order (FIN), or without a word.
+  void leave(int side, bool silently);
+  void reset_both();
+  uint64_t id() const { return id_; }
+
+ private:
+  struct Segment {
+    Bytes data;
+    WorldTime at = 0;
+    WorldTime sent_at = 0;
+    enum class Kind : uint8_t { kData, kFin, kReset } kind = Kind::kData;
+  };
+  struct Pipe : Event {
+    Pipe(Connection& c, int f, uint32_t receiver, Link& l)
+        : Event(EventKind::kDelivery, receiver), connection(c), from(f), link(l) {}
+    void happen() override { connection.arrive(from); }
+    Connection& connection;
+    int from;
+    Link& link;
+    std::deque<Segment> segments;
+    size_t bytes = 0;
+    uint64_t nth = 0;
+    uint64_t retries = 0;
+  };
+  uint64_t cause(int from) const { return cause_ * 2 + static_cast<uint64_t>(from); }
+  void push(int from, Segment segment);
+  void arrive(int from);
+  void retransmit(int from);
+  void deliver(int from);
+  void break_side(int side);
+  void schedule(Pipe& pipe);
+  void clear(Pipe& pipe);
+  void wake(int side);
+  // To be called last: this may be gone afterwards.
+  void forget_if_finished();
+  // For traces: what arrives at the machine of the other side.
+  void note(int from, std::string_view what);
+
+  Network& network_;
+  World& world_;
+  uint64_t id_;
+  uint64_t cause_;
+  Side sides_[2];
+  Pipe pipes_[2];
+};
+
+class MachineStream final : public env::Stream {
+ public:
+  MachineStream(Machine::Life& life, Connection& connection, int side, env::Address peer);
+  ~MachineStream() override { close(); }
+
+  Result<size_t> read(std::span<uint8_t> into) override;
+  Result<void> write(ByteView data) override;
+  void close() override;
+  const env::Address& peer() const override { return peer_; }
+  uint64_t id() const override { return id_; }
+
+  // The connection does not concern it any more: its process has ended.
+  void detach() { connection_ = nullptr; }
+  void wake();
+
+ private:
+  static std::unexpected<Error> closed() { return fail(ErrorCode::kClosed, "the connection is closed"); }
+  std::unexpected<Error> broken() const;
+
+  Machine::Life& life_;
+  Connection* connection_;
+  int side_;
+  uint64_t id_;
+  env::Address peer_;
+  fiber::Condition readable_;
+  fiber::Condition writable_;
+};
+
+}  // namespace mneme::sim
