@@ -12,6 +12,7 @@ namespace mneme::sim {
 namespace {
 constexpr WorldTime kMillisecond = 1'000'000;
 constexpr size_t kSegmentBytes = 64 * 1024;
+constexpr uint32_t kMostSingles = 64;
 }  // namespace
 
 // --- Connection
@@ -23,7 +24,7 @@ Connection::Connection(Network& network, World& world, uint64_t id, uint64_t cau
       id_(id),
       cause_(cause),
       sides_{Side{client}, Side{server}},
-      pipes_{Pipe(*this, 0, server, there), Pipe(*this, 1, client, back)} {}
+      pipes_{Pipe(*this, 0, client, server, there), Pipe(*this, 1, server, client, back)} {}
 
 size_t Connection::window(int from) const {
   size_t used = pipes_[from].bytes + sides_[1 - from].unread_bytes();
@@ -43,6 +44,7 @@ void Connection::clear(Pipe& pipe) {
   pipe.segments.clear();
   pipe.bytes = 0;
   world_.events().cancel(pipe);
+  world_.events().cancel(pipe.unanswered);
 }
 
 void Connection::note(int from, std::string_view what) {
@@ -51,19 +53,39 @@ void Connection::note(int from, std::string_view what) {
                 world_.machine(actor).name(), id_, what);
 }
 
-void Connection::push(int from, Segment segment) {
-  Pipe& pipe = pipes_[from];
+int64_t Connection::draw_latency(int from, uint64_t nth) {
   const WorldOptions& options = world_.options();
-  const uint64_t nth = ++pipe.nth;
   int64_t latency = options.latency_base_ns +
                     static_cast<int64_t>(Fate::scale(world_.choose(Choice::kSegmentLatency, cause(from), nth),
                                                      static_cast<uint64_t>(options.latency_base_ns)));
   if (world_.chance(options.latency_tail_ppm, Choice::kSegmentTail, cause(from), nth))
     latency += static_cast<int64_t>(Fate::scale(world_.choose(Choice::kSegmentTail, cause(from), nth, 1),
                                                 static_cast<uint64_t>(options.latency_tail_ns)));
+  return pipes_[from].link.slowed(world_.now(), latency);
+}
+
+void Connection::push(int from, Segment segment) {
+  Pipe& pipe = pipes_[from];
+  const WorldOptions& options = world_.options();
+  const uint64_t nth = ++pipe.nth;
+  segment.latency = draw_latency(from, nth);
   segment.sent_at = world_.now();
-  segment.at = world_.now() + latency;
-  if (!pipe.segments.empty()) segment.at = std::max(segment.at, pipe.segments.back().at);
+  segment.at = pipe.link.transmit(world_.now(), segment.data.size(), options.bandwidth) + segment.latency;
+  if (world_.chance(options.crumble_ppm, Choice::kSegmentCrumble, cause(from), nth))
+    segment.singles = 1 + static_cast<uint32_t>(
+                              Fate::scale(world_.choose(Choice::kSegmentCrumble, cause(from), nth, 1), kMostSingles));
+  if (!pipe.segments.empty()) {
+    Segment& last = pipe.segments.back();
+    segment.at = std::max(segment.at, last.at);
+    const bool fits = segment.kind == Segment::Kind::kData && last.kind == Segment::Kind::kData &&
+                      last.data.size() + segment.data.size() <= kSegmentBytes;
+    if (fits && world_.chance(options.coalesce_ppm, Choice::kSegmentCoalesce, cause(from), nth)) {
+      last.data.insert(last.data.end(), segment.data.begin(), segment.data.end());
+      last.at = segment.at;
+      if (pipe.segments.size() == 1) schedule(pipe);
+      return;
+    }
+  }
   pipe.segments.push_back(std::move(segment));
   if (pipe.segments.size() == 1) schedule(pipe);
 }
@@ -77,6 +99,10 @@ void Connection::send(int from, ByteView data) {
     if (last.sent_at == world_.now() && last.kind == Segment::Kind::kData &&
         last.data.size() + data.size() <= kSegmentBytes) {
       last.data.insert(last.data.end(), data.begin(), data.end());
+      const WorldTime left = pipe.link.transmit(world_.now(), data.size(), world_.options().bandwidth);
+      if (left + last.latency <= last.at) return;
+      last.at = left + last.latency;
+      if (pipe.segments.size() == 1) schedule(pipe);
       return;
     }
   }
@@ -89,7 +115,8 @@ void Connection::arrive(int from) {
   Side& receiver = sides_[1 - from];
   const WorldTime now = world_.now();
 
-  if (now < pipe.link.blocked_until || !world_.machine(receiver.actor).powered()) return retransmit(from);
+  if (swallowed_) return vanish(from);
+  if (now < closed_until(from) || !world_.machine(receiver.actor).powered()) return retransmit(from);
   Segment& segment = pipe.segments.front();
   if (now < pipe.link.clogged_until) {
     segment.at = pipe.link.clogged_until;
@@ -102,7 +129,7 @@ void Connection::arrive(int from) {
     break_side(1 - from);
     return forget_if_finished();
   }
-  if (receiver.gone) {
+  if (receiver.gone || receiver.reset) {
     // Nobody has this connection here: the operating system answers with a reset, once.
     const bool tell = !sender.gone;
     note(from, "nobody there");
@@ -113,6 +140,10 @@ void Connection::arrive(int from) {
   deliver(from);
 }
 
+WorldTime Connection::patience(int from) const {
+  return static_cast<WorldTime>(world_.fate().between(2'000, 15'000, Choice::kGiveUpAfter, cause(from))) * kMillisecond;
+}
+
 // The first segment does not get through now.
 void Connection::retransmit(int from) {
   Pipe& pipe = pipes_[from];
@@ -121,17 +152,32 @@ void Connection::retransmit(int from) {
   const WorldTime delay =
       static_cast<WorldTime>(world_.fate().between(20, 400, Choice::kRetransmitDelay, cause(from), retry)) *
       kMillisecond;
-  const WorldTime patience =
-      static_cast<WorldTime>(world_.fate().between(2'000, 15'000, Choice::kGiveUpAfter, cause(from))) * kMillisecond;
-  segment.at = std::max(pipe.link.blocked_until, world_.now()) + delay;
-  if (segment.at - segment.sent_at > patience) {
-    note(from, "given up, the sender's end breaks");
-    clear(pipe);
-    break_side(from);
-    return forget_if_finished();
-  }
+  segment.at = std::max(closed_until(from), world_.now()) + delay;
+  if (segment.at - segment.sent_at > patience(from)) return give_up(from);
   note(from, "does not get through");
   schedule(pipe);
+}
+
+// The first segment gets nowhere, now or ever.
+void Connection::vanish(int from) {
+  Pipe& pipe = pipes_[from];
+  Segment& segment = pipe.segments.front();
+  const WorldTime end = segment.sent_at + patience(from);
+  if (world_.now() >= end) return give_up(from);
+  note(from, "swallowed");
+  segment.at = end;
+  schedule(pipe);
+}
+
+void Connection::give_up(int from) {
+  note(from, "given up, the sender's end breaks");
+  clear(pipes_[from]);
+  break_side(from);
+  forget_if_finished();
+}
+
+void Connection::lose_patience(int from) {
+  if (world_.now() < closed_until(1 - from)) give_up(from);
 }
 
 // The first segment, or a part of it, reaches the receiver.
@@ -145,17 +191,27 @@ void Connection::deliver(int from) {
     note(from, "end of stream");
     pipe.segments.pop_front();
   } else {
+    const WorldTime answer = closed_until(1 - from);
+    if (now < answer && answer > segment.sent_at + patience(from) && !pipe.unanswered.scheduled())
+      world_.events().schedule(pipe.unanswered, std::max(now, segment.sent_at + patience(from)));
     size_t count = segment.data.size();
-    const bool split =
-        count > 1 && world_.chance(world_.options().split_ppm, Choice::kSegmentSplit, cause(from), pipe.nth, count);
-    if (split) count = 1 + Fate::scale(world_.choose(Choice::kSegmentSplitAt, cause(from), pipe.nth, count), count - 1);
-    receiver.unread.insert(receiver.unread.end(), segment.data.begin(),
-                           segment.data.begin() + static_cast<std::ptrdiff_t>(count));
+    WorldTime rest_after = 0;
+    if (count > 1 && segment.singles > 0) {
+      --segment.singles;
+      count = 1;
+      rest_after = world_.options().latency_base_ns / kMostSingles;
+    } else if (count > 1 &&
+               world_.chance(world_.options().split_ppm, Choice::kSegmentSplit, cause(from), pipe.nth, count)) {
+      count = 1 + Fate::scale(world_.choose(Choice::kSegmentSplitAt, cause(from), pipe.nth, count), count - 1);
+      rest_after = world_.options().latency_base_ns / 4;
+    }
+    const auto end = segment.data.begin() + static_cast<std::ptrdiff_t>(count);
+    receiver.unread.insert(receiver.unread.end(), segment.data.begin(), end);
     pipe.bytes -= count;
     if (world_.recording()) note(from, fmt::format("{} bytes, sent {} us ago", count, (now - segment.sent_at) / 1000));
-    if (split) {
-      segment.data.erase(segment.data.begin(), segment.data.begin() + static_cast<std::ptrdiff_t>(count));
-      segment.at = now + world_.options().latency_base_ns / 4;
+    if (count < segment.data.size()) {
+      segment.data.erase(segment.data.begin(), end);
+      segment.at = now + rest_after;
     } else {
       pipe.segments.pop_front();
     }
@@ -163,6 +219,10 @@ void Connection::deliver(int from) {
   if (!pipe.segments.empty()) pipe.segments.front().at = std::max(pipe.segments.front().at, now);
   schedule(pipe);
   wake(1 - from);
+}
+
+void Connection::stall(int from, WorldTime until) {
+  pipes_[from].stalled_until = std::max(pipes_[from].stalled_until, until);
 }
 
 void Connection::break_side(int side) {

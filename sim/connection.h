@@ -2,6 +2,7 @@
 // network.h.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <string_view>
 
@@ -16,7 +17,7 @@ namespace mneme::sim {
 class Network;
 class MachineStream;
 
-// Two sides, 0 the one that connected, and a pipe of segments in each direction, called by the side that sends. Owned
+// Two sides, 0 the one that connected, and a pipe of segments in each direction, named by the side that sends. Owned
 // by the Network, which forgets it when both ends are gone and nothing is in flight: any call may be its last.
 class Connection {
  public:
@@ -43,6 +44,11 @@ class Connection {
   // The process's end goes away: in order (FIN), or without a word.
   void leave(int side, bool silently);
   void reset_both();
+  // Faults of this connection alone; see Network.
+  void reset_end(int side) { break_side(side); }
+  void stall(int from, WorldTime until);
+  void unstall() { pipes_[0].stalled_until = pipes_[1].stalled_until = 0; }
+  void swallow() { swallowed_ = true; }
   uint64_t id() const { return id_; }
 
  private:
@@ -50,25 +56,44 @@ class Connection {
     Bytes data;
     WorldTime at = 0;
     WorldTime sent_at = 0;
+    int64_t latency = 0;   // part of `at`
+    uint32_t singles = 0;  // how many of its bytes are still to arrive one at a time
     enum class Kind : uint8_t { kData, kFin, kReset } kind = Kind::kData;
   };
   struct Pipe : Event {
-    Pipe(Connection& c, int f, uint32_t receiver, Link& l)
-        : Event(EventKind::kDelivery, receiver), connection(c), from(f), link(l) {}
+    Pipe(Connection& c, int f, uint32_t sender, uint32_t receiver, Link& l)
+        : Event(EventKind::kDelivery, receiver), connection(c), from(f), link(l), unanswered(*this, sender) {}
     void happen() override { connection.arrive(from); }
+    // Delivered bytes whose acknowledgement cannot come back: when the sender gives up.
+    struct Unanswered : Event {
+      Unanswered(Pipe& p, uint32_t sender) : Event(EventKind::kConnection, sender), pipe(p) {}
+      void happen() override { pipe.connection.lose_patience(pipe.from); }
+      Pipe& pipe;
+    };
     Connection& connection;
     int from;
     Link& link;
+    Unanswered unanswered;
+    WorldTime stalled_until = 0;
     std::deque<Segment> segments;
     size_t bytes = 0;
     uint64_t nth = 0;
     uint64_t retries = 0;
   };
   uint64_t cause(int from) const { return cause_ * 2 + static_cast<uint64_t>(from); }
+  // How long unacknowledged bytes are retransmitted before the sender's end breaks.
+  WorldTime patience(int from) const;
+  WorldTime closed_until(int from) const {
+    return std::max(pipes_[from].link.blocked_until, pipes_[from].stalled_until);
+  }
+  int64_t draw_latency(int from, uint64_t nth);
   void push(int from, Segment segment);
   void arrive(int from);
   void retransmit(int from);
+  void vanish(int from);
   void deliver(int from);
+  void give_up(int from);
+  void lose_patience(int from);
   void break_side(int side);
   void schedule(Pipe& pipe);
   void clear(Pipe& pipe);
@@ -82,6 +107,7 @@ class Connection {
   World& world_;
   uint64_t id_;
   uint64_t cause_;
+  bool swallowed_ = false;
   Side sides_[2];
   Pipe pipes_[2];
 };

@@ -26,6 +26,8 @@ enum class Choice : uint32_t {
   kConnectLatency,
   kRetransmitDelay,
   kGiveUpAfter,
+  kSegmentCrumble,
+  kSegmentCoalesce,
   kDiskLatency = 30,
   kDiskTail,
   kTornSector,

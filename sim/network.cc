@@ -113,6 +113,7 @@ struct Connecting : Event {
                       static_cast<int64_t>(Fate::scale(world.choose(Choice::kConnectLatency, cause, ++steps),
                                                        static_cast<uint64_t>(options.latency_base_ns)));
     set_actor(receiver);
+    latency = (receiver == to ? link_there() : link_back()).slowed(world.now(), latency);
     world.events().schedule(*this, std::max(world.now(), not_before) + latency);
   }
 
@@ -124,7 +125,7 @@ struct Connecting : Event {
       done = true;
       return;
     }
-    auto& link = network_link();
+    auto& link = link_there();
     if (now < link.blocked_until || !world.machine(to).powered()) return retry(std::max(now, link.blocked_until));
     answered = true;
     if (MachineListener* listener = find()) {
@@ -153,7 +154,7 @@ struct Connecting : Event {
     world.events().schedule(*this, not_before + delay);
   }
 
-  Link& network_link() { return network.link(from, to); }
+  Link& link_there() { return network.link(from, to); }
   Link& link_back() { return network.link(to, from); }
   MachineListener* find() { return network.listener_at(to, port); }
 
@@ -256,18 +257,47 @@ void Network::clog(uint32_t from, uint32_t to, int64_t until) {
   l.clogged_until = std::max(l.clogged_until, until);
 }
 
+void Network::slow(uint32_t from, uint32_t to, int64_t until, uint32_t factor, uint64_t bandwidth) {
+  CHECK(factor > 0);
+  Link& l = link(from, to);
+  l.slow_until = until;
+  l.slow_factor = factor;
+  l.slow_bandwidth = bandwidth;
+}
+
+void Network::stall(uint32_t from, uint32_t to, int64_t until) {
+  for (Connection* connection : between(from, to))
+    for (int side : {0, 1})
+      if (connection->side(side).actor == from) connection->stall(side, until);
+}
+
 void Network::heal() {
-  for (auto& [machines, l] : links_) l.blocked_until = l.clogged_until = 0;
+  for (auto& [machines, l] : links_) l.blocked_until = l.clogged_until = l.slow_until = l.busy_until = 0;
+  for (auto& [id, connection] : connections_) connection->unstall();
+}
+
+std::vector<Connection*> Network::between(uint32_t a, uint32_t b) {
+  std::vector<Connection*> found;
+  for (auto& [id, connection] : connections_) {
+    const uint32_t x = connection->side(0).actor;
+    const uint32_t y = connection->side(1).actor;
+    if ((x == a && y == b) || (x == b && y == a)) found.push_back(connection.get());
+  }
+  return found;
 }
 
 void Network::reset(uint32_t a, uint32_t b) {
-  std::vector<Connection*> between;
-  for (auto& [id, connection] : connections_) {
-    uint32_t x = connection->side(0).actor;
-    uint32_t y = connection->side(1).actor;
-    if ((x == a && y == b) || (x == b && y == a)) between.push_back(connection.get());
-  }
-  for (Connection* connection : between) connection->reset_both();
+  for (Connection* connection : between(a, b)) connection->reset_both();
+}
+
+void Network::swallow(uint32_t a, uint32_t b) {
+  for (Connection* connection : between(a, b)) connection->swallow();
+}
+
+void Network::reset_end(uint32_t at, uint32_t other) {
+  for (Connection* connection : between(at, other))
+    for (int side : {0, 1})
+      if (connection->side(side).actor == at) connection->reset_end(side);
 }
 
 Connection* Network::find(uint64_t connection) {

@@ -45,6 +45,9 @@ struct WorldOptions {
   int64_t latency_tail_ns = 5'000'000;
   uint32_t latency_tail_ppm = 10'000;
   uint32_t split_ppm = 20'000;       // segments that arrive in two pieces
+  uint32_t crumble_ppm = 0;          // segments whose first bytes arrive one at a time
+  uint32_t coalesce_ppm = 0;         // segments for which the one before them waits, to arrive as one
+  uint64_t bandwidth = 0;            // of each directed link between two machines, bytes per second; 0: no limit
   size_t window_bytes = 256 * 1024;  // sent and not yet read, per direction of a connection
   int64_t connect_timeout_ns = 3'000'000'000;
   // Scheduling: true draws the next fiber among the ready ones, false takes them first in, first out.
