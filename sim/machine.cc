@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kEpochMs = 1'700'000'000'000;  // the wall clock's time at the beginning of every run
 constexpr int64_t kPpm = 1'000'000;
+constexpr int64_t kEternity = INT64_MAX / 4;  // of world time: no run lasts so long
 
 // Whether a draw must differ from boot to boot; the others are better named without, because boots shift when a crash
 // is taken out of the plan.
@@ -75,6 +76,7 @@ Instant MachineClock::local(WorldTime at) const {
 WallTime MachineClock::wall() const { return {kEpochMs + world_.now() / 1'000'000 + wall_offset_ms_}; }
 
 void MachineClock::set_drift(int32_t ppm) {
+  CHECK(ppm >= -kPpm);
   base_local_ = local(world_.now());
   base_world_ = world_.now();
   drift_ppm_ = ppm;
@@ -82,15 +84,17 @@ void MachineClock::set_drift(int32_t ppm) {
 }
 
 void MachineClock::next_changed() {
-  if (next() == kNever || drift_ppm_ <= -kPpm) {
-    world_.events().cancel(due_);
-    return;
-  }
-  // The first world time at which local() reaches next(): rounded up, so that no timer is early.
-  int64_t wanted = (next() - base_local_).count();
+  // The first world time at which local() reaches next(): rounded up, so that no timer is early. A clock that stands
+  // still, or nearly, reaches only what is due already.
+  const int64_t wanted = (next() - base_local_).count();
+  const int64_t speed = kPpm + drift_ppm_;
   WorldTime at = world_.now();
   if (wanted > 0) {
-    auto elapsed = (static_cast<__int128>(wanted) * kPpm + (kPpm + drift_ppm_) - 1) / (kPpm + drift_ppm_);
+    const __int128 elapsed = speed > 0 ? (static_cast<__int128>(wanted) * kPpm + speed - 1) / speed : kEternity;
+    if (next() == kNever || elapsed >= kEternity) {
+      world_.events().cancel(due_);
+      return;
+    }
     at = std::max(at, base_world_ + static_cast<int64_t>(elapsed));
   }
   // Lazily re-armed: a later time is looked at when the earlier one comes.
@@ -119,7 +123,9 @@ Machine::Machine(World& world, uint32_t actor, std::string name, const MachineOp
       name_(std::move(name)),
       options_(options),
       disk_(world, actor, options.disk),
-      release_(actor) {}
+      release_(actor) {
+  set_compute(options.compute_ns);
+}
 
 Machine::~Machine() { CHECK(!life_); }
 
@@ -171,6 +177,16 @@ void Machine::hold_until(WorldTime until) {
   held_until_ = until;
   world_.hold(until);
   world_.events().schedule(release_, until);  // so that there is something to wake up for
+}
+
+void Machine::turn_begins() {
+  // What a crash unwinds takes no time.
+  if (options_.compute_ns > 0 && life_ && !life_->dead) hold_until(world_.now() + options_.compute_ns);
+}
+
+void Machine::set_compute(int64_t ns) {
+  options_.compute_ns = ns;
+  if (ns > 0) world_.computing_takes_time_ = true;
 }
 
 void Machine::pause_until(WorldTime until) {

@@ -7,8 +7,9 @@
 //   power loss  the process, the page cache and everything in flight are gone (see disk.h for what the disk keeps);
 //               peers are told nothing and find out by silence, or by a reset once the machine is up again
 //   pause       no fiber of the process runs and no event reaches it until it goes on; clocks do not pause
-//   clocks      monotonic: runs faster or slower by a drift that may change, stands still at worst; wall: offset and
-//   jumps
+//   slow CPU    every turn of a fiber keeps the process busy for a while: its next one, and all that reaches it, waits
+//   clocks      monotonic: runs faster or slower by a drift that may change, stands still at worst, never goes back; wall:
+//               offset and jumps both ways
 //
 // A crash first marks the process's environment dead, then unwinds its fibers: every call into a dead environment
 // throws Cancelled, so no destructor can improve the crash.
@@ -27,6 +28,7 @@ namespace mneme::sim {
 
 struct MachineOptions {
   bool disk_blocks = false;  // disk operations hold the whole reactor, as blocking system calls do
+  int64_t compute_ns = 0;    // what a turn of a fiber, from one suspension to the next, takes
   int32_t drift_ppm = 0;
   int64_t wall_offset_ms = 0;
   DiskOptions disk;
@@ -42,7 +44,7 @@ class MachineClock final : public env::Clock, private fiber::TimerQueue {
   WallTime wall() const override;
   fiber::TimerQueue& timers() override { return *this; }
 
-  void set_drift(int32_t ppm);  // -1,000,000: stands still
+  void set_drift(int32_t ppm);  // at least -1,000,000: stands still
   void jump_wall(int64_t ms) { wall_offset_ms_ += ms; }
   int32_t drift_ppm() const { return drift_ppm_; }
 
@@ -95,11 +97,13 @@ class Machine {
   // Faults that outlive a process.
   void set_drift(int32_t ppm);
   void jump_wall(int64_t ms);
+  void set_compute(int64_t ns);
 
   // For the parts of a process's environment.
   struct Life;
   Life* life() { return life_; }
   void hold_until(WorldTime until);
+  void turn_begins();  // of one of its fibers
 
  private:
   World& world_;

@@ -65,7 +65,9 @@ size_t World::choose(const std::deque<fiber::Fiber*>& ready) {
   } else if (options_.random_order && ready.size() > 1) {
     choice = Fate::scale(fate_.draw(Choice::kFiberOrder, ++resumptions_), ready.size());
   }
-  note_event(EventKind::kFiber, ready[choice]->actor(), ready[choice]->id());
+  const uint32_t actor = ready[choice]->actor();
+  note_event(EventKind::kFiber, actor, ready[choice]->id());
+  if (computing_takes_time_ && actor != 0) machine(actor).turn_begins();
   return choice;
 }
 

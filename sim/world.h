@@ -6,8 +6,8 @@
 // The trace hash folds every event with its time and process, every resumption of a fiber, every choice and every byte
 // of I/O. Observation never steers: a Recorder sees what happens and the hash is the same without it.
 //
-// Time passes only when no fiber is ready. Computing takes no time, unless a machine's disk blocks its reactor (see
-// MachineOptions) or a fault pauses it.
+// Time passes only when no fiber is ready. Computing takes no time, unless a machine's disk blocks its reactor or its
+// processor is slow (see MachineOptions), or a fault pauses it.
 #pragma once
 
 #include <fmt/format.h>
@@ -146,6 +146,7 @@ class World final : private fiber::Idle, private fiber::Order {
   uint64_t hash_ = 0;
   uint64_t event_count_ = 0;
   WorldTime some_machine_held_until_ = 0;
+  bool computing_takes_time_ = false;  // or did, on some machine
   uint64_t resumptions_ = 0;
   std::array<uint64_t, kProbeCount> probes_{};
   EventQueue events_;
