@@ -64,6 +64,7 @@ class Connection {
     Pipe(Connection& c, int f, uint32_t sender, uint32_t receiver, Link& l)
         : Event(EventKind::kDelivery, receiver), connection(c), from(f), link(l), unanswered(*this, sender) {}
     void happen() override { connection.arrive(from); }
+    uint64_t task() const override { return connection.cause(from); }
     // Delivered bytes whose acknowledgement cannot come back: when the sender gives up.
     struct Unanswered : Event {
       Unanswered(Pipe& p, uint32_t sender) : Event(EventKind::kConnection, sender), pipe(p) {}

@@ -1,9 +1,11 @@
 // Events of the simulated world and the queue that orders them by virtual time.
 //
 // Events are members of what they are about (a segment's pipe, a waiting disk operation, a clock), never allocated on
-// their own, and leave the queue when they die. Equal times are ordered by scheduling order.
+// their own, and leave the queue when they die. Equal times are ordered by scheduling order, unless a schedule is
+// searched (schedule.h).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -37,11 +39,14 @@ class Event {
   Event& operator=(const Event&) = delete;
 
   virtual void happen() = 0;
+  // The task of a schedule that this is a turn of; see schedule.h.
+  virtual uint64_t task() const { return (static_cast<uint64_t>(kind_) << 32) + actor_; }
   bool scheduled() const { return queue_ != nullptr; }
   WorldTime at() const { return at_; }
   uint32_t actor() const { return actor_; }  // whose process it happens to; 0: the world's
   EventKind kind() const { return kind_; }
   void set_actor(uint32_t actor) { actor_ = actor; }
+  bool before(const Event& other) const { return at_ != other.at_ ? at_ < other.at_ : order_ < other.order_; }
 
  private:
   friend class EventQueue;
@@ -84,6 +89,17 @@ class EventQueue {
     place(last, position);
     sift_up(position);
     sift_down(last.event->position_);
+  }
+  // Those due until then, in order.
+  void due(WorldTime until, std::vector<Event*>& events) const {
+    events.clear();
+    if (!heap_.empty() && heap_.front().at <= until) events.push_back(heap_.front().event);
+    for (size_t i = 0; i < events.size(); ++i) {
+      const size_t first = 4 * size_t{events[i]->position_} + 1;
+      for (size_t child = first; child < first + 4 && child < heap_.size(); ++child)
+        if (heap_[child].at <= until) events.push_back(heap_[child].event);
+    }
+    std::sort(events.begin(), events.end(), [](const Event* a, const Event* b) { return a->before(*b); });
   }
   Event& pop() {
     Event& event = *heap_.front().event;

@@ -38,7 +38,9 @@ enum class Choice : uint32_t {
   kDamageBits,
   kClockDrift = 50,
   kWallOffset,
-  kFiberOrder = 60,
+  kScheduleRank = 60,
+  kSchedulePriority,
+  kSchedulePoint,
   kPlan = 100,       // scenarios: shape and faults
   kOperation = 101,  // scenarios: client operations
   kSwarm = 102,

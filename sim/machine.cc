@@ -172,6 +172,8 @@ void Machine::crash(CrashKind kind) {
   if (kind == CrashKind::kPowerLoss) disk_.power_loss();
 }
 
+bool Machine::unwinding() const { return life_ && life_->dead; }
+
 void Machine::hold_until(WorldTime until) {
   if (until <= held_until_) return;
   held_until_ = until;

@@ -8,7 +8,8 @@
 //               peers are told nothing and find out by silence, or by a reset once the machine is up again
 //   pause       no fiber of the process runs and no event reaches it until it goes on; clocks do not pause
 //   slow CPU    every turn of a fiber keeps the process busy for a while: its next one, and all that reaches it, waits
-//   clocks      monotonic: runs faster or slower by a drift that may change, stands still at worst, never goes back; wall:
+//   clocks      monotonic: runs faster or slower by a drift that may change, stands still at worst, never goes back;
+//   wall:
 //               offset and jumps both ways
 //
 // A crash first marks the process's environment dead, then unwinds its fibers: every call into a dead environment
@@ -84,6 +85,7 @@ class Machine {
 
   bool running() const { return life_ != nullptr || booting_; }
   bool powered() const { return powered_; }
+  bool unwinding() const;  // its process has crashed and is not gone yet
   WorldTime held_until() const { return held_until_; }
   World& world() { return world_; }
   uint32_t actor() const { return actor_; }

@@ -117,6 +117,7 @@ struct Connecting : Event {
     world.events().schedule(*this, std::max(world.now(), not_before) + latency);
   }
 
+  uint64_t task() const override { return cause; }
   void happen() override {
     const WorldTime now = world.now();
     if (answered) {

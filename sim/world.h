@@ -6,8 +6,17 @@
 // The trace hash folds every event with its time and process, every resumption of a fiber, every choice and every byte
 // of I/O. Observation never steers: a Recorder sees what happens and the hash is the same without it.
 //
-// Time passes only when no fiber is ready. Computing takes no time, unless a machine's disk blocks its reactor or its
-// processor is slow (see MachineOptions), or a fault pauses it.
+// In what order fibers go on that are ready at once, and events happen that are due at once, is the Schedule's choice.
+// FIFO: time passes only when no fiber is ready, and events happen at their times. Since hardly any two events are due
+// in the same nanosecond, the other strategies take as simultaneous what is due within ScheduleOptions::window_ns:
+// while something waits for its turn, what becomes due up to so much later may overtake it. So an event may happen, and
+// a fiber go on, up to that much later than it could, as if the network, the disk, the timer or the processor had been
+// so much slower, and never earlier. What has an order by its nature keeps it, because only its first is an event at a
+// time: the bytes of one direction of a connection, the timers of a clock. Exempt are the world's own fibers and
+// events, which are exact and overtaken by nothing, and the unwinding of a crash.
+//
+// Computing takes no time, unless a machine's disk blocks its reactor or its processor is slow (see MachineOptions), or
+// a fault pauses it.
 #pragma once
 
 #include <fmt/format.h>
@@ -25,6 +34,7 @@
 #include "core/fiber/scope.h"
 #include "sim/event.h"
 #include "sim/fate.h"
+#include "sim/schedule.h"
 
 namespace mneme::sim {
 
@@ -50,8 +60,7 @@ struct WorldOptions {
   uint64_t bandwidth = 0;            // of each directed link between two machines, bytes per second; 0: no limit
   size_t window_bytes = 256 * 1024;  // sent and not yet read, per direction of a connection
   int64_t connect_timeout_ns = 3'000'000'000;
-  // Scheduling: true draws the next fiber among the ready ones, false takes them first in, first out.
-  bool random_order = false;
+  ScheduleOptions schedule;
   // BUGGIFY: parts per million of sites enabled in this run, and of calls that fire at an enabled site.
   uint32_t rarely_enabled_ppm = 0;
   uint32_t rarely_fires_ppm = 0;
@@ -133,6 +142,13 @@ class World final : private fiber::Idle, private fiber::Order {
   void hold(WorldTime until);                                      // a machine is held until then
   bool wait() override;                                            // fiber::Idle
   size_t choose(const std::deque<fiber::Fiber*>& ready) override;  // fiber::Order
+  bool may_run(const fiber::Fiber& fiber);
+  size_t first(const std::deque<fiber::Fiber*>& ready);
+  // Schedule search.
+  size_t search(const std::deque<fiber::Fiber*>& ready);
+  void line_up_events();
+  bool wait_searching();
+  void happen(Event& event);
   void note_event(EventKind kind, uint32_t actor, uint64_t detail) {
     hash_ = fold(hash_ ^ static_cast<uint64_t>(now_), (static_cast<uint64_t>(kind) << 56) + (detail << 24) + actor);
     ++event_count_;
@@ -147,10 +163,19 @@ class World final : private fiber::Idle, private fiber::Order {
   uint64_t event_count_ = 0;
   WorldTime some_machine_held_until_ = 0;
   bool computing_takes_time_ = false;  // or did, on some machine
-  uint64_t resumptions_ = 0;
   std::array<uint64_t, kProbeCount> probes_{};
   EventQueue events_;
   fiber::Scheduler scheduler_;
+  // Schedule search. The line is of fibers and then of events.
+  Schedule schedule_;
+  const bool searching_;
+  std::vector<Schedule::Task> line_;
+  std::vector<size_t> fibers_;   // in the line, by their places among the ready ones
+  std::vector<Event*> due_;      // in the line
+  Event* next_event_ = nullptr;  // picked
+  const std::deque<fiber::Fiber*> nobody_;
+  WorldTime since_ = 0;         // what is in the line became ready then or later
+  uint64_t crowded_picks_ = 0;  // since no fiber was ready
   std::unique_ptr<Network> network_;
   std::vector<std::unique_ptr<Machine>> machines_;
 };

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/hash.h"
+
 #if MNEME_ADDRESS_SANITIZER
 #include <pthread.h>
 #include <sanitizer/asan_interface.h>
@@ -127,14 +129,26 @@ void Scheduler::spawn(const char* name, CancelContext& cancel, std::move_only_fu
   fiber->entry_ = std::move(entry);
   fiber->context_ = context::make_fcontext(place, static_cast<size_t>(place - stack.base), &FiberEntry::enter);
   cancel.add(fiber);
+  fiber->lineage_ = fold(current_->lineage_, ++current_->spawned_);
   ++live_;
-  ready_.push_back(fiber);
+  make_ready(*fiber);
+}
+
+void Scheduler::make_ready(Fiber& fiber) {
+  fiber.state_ = Fiber::State::kReady;
+  ++fiber.turns_;
+  ready_.push_back(&fiber);
+}
+
+void Scheduler::set_actor(uint32_t actor) {
+  current_->actor_ = actor;
+  current_->lineage_ = mix(actor);
+  current_->spawned_ = 0;
 }
 
 void Scheduler::wake(Fiber& fiber) {
   if (fiber.state_ != Fiber::State::kParked) return;
-  fiber.state_ = Fiber::State::kReady;
-  ready_.push_back(&fiber);
+  make_ready(fiber);
 }
 
 void Scheduler::park(bool cancellable) {
@@ -148,8 +162,7 @@ void Scheduler::park(bool cancellable) {
 void Scheduler::yield() {
   runs_since_poll_ = 0;
   idle_->poll();
-  current_->state_ = Fiber::State::kReady;
-  ready_.push_back(current_);
+  make_ready(*current_);
   switch_to_next();
 }
 

@@ -68,6 +68,10 @@ class Fiber {
   const char* name() const { return name_; }
   uint64_t id() const { return id_; }        // dense, in order of creation
   uint32_t actor() const { return actor_; }  // inherited from the creator; see Scheduler::set_actor
+  // What it is, by its ancestors: "the 3rd fiber spawned by the 1st fiber of actor 2", hashed. Unlike id() it does not
+  // depend on what others spawn, and it is the same in the next life of the actor.
+  uint64_t lineage() const { return lineage_; }
+  uint64_t turns() const { return turns_; }  // how many times it has become ready
 
  private:
   friend class Scheduler;
@@ -81,6 +85,9 @@ class Fiber {
   uint32_t shields_ = 0;
   uint32_t actor_ = 0;
   uint64_t id_ = 0;
+  uint64_t lineage_ = 0;
+  uint64_t spawned_ = 0;
+  uint64_t turns_ = 0;
   const char* name_ = "main";
   CancelContext* cancel_ = nullptr;
   Fiber* next_in_context_ = nullptr;
@@ -152,7 +159,8 @@ class Scheduler {
   size_t live_count() const { return live_; }  // fibers spawned and not ended
   uint64_t switches() const { return switches_; }
   // Who the current fiber, and those it spawns from now on, work for: a simulated process, a real node's reactor.
-  void set_actor(uint32_t actor) { current_->actor_ = actor; }
+  // Lineages begin anew.
+  void set_actor(uint32_t actor);
 
   // For Scope only: a fiber not tied to a scope would be detached. `context` is where it runs.
   void spawn(const char* name, CancelContext& context, std::move_only_function<void()> entry);
@@ -171,6 +179,7 @@ class Scheduler {
   friend struct FiberEntry;
   void begin(Idle& idle, Order* order);
   void end();
+  void make_ready(Fiber& fiber);
   void switch_to_next();
   void switch_to(Fiber* next);
   void after_switch(void* previous_context);

@@ -39,7 +39,7 @@ class KvRun {
     world.latency_tail_ns = o[Option::latency_tail] * 1000;
     world.latency_tail_ppm = o[Option::latency_tail] > 0 ? 10'000 : 0;
     world.split_ppm = static_cast<uint32_t>(o[Option::split]);
-    world.random_order = o[Option::random_order] != 0;
+    world.schedule.strategy = o[Option::random_order] != 0 ? Strategy::kRandom : Strategy::kFifo;
     world.rarely_enabled_ppm = static_cast<uint32_t>(o[Option::rarely]);
     world.rarely_fires_ppm = 20'000;
     return world;

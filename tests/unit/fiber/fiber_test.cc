@@ -1,6 +1,7 @@
 #include "core/fiber/fiber.h"
 
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 
@@ -293,6 +294,37 @@ TEST_CASE_METHOD(Fixture, "a scope cancelled from above joins its children befor
     CHECK(log == "stubborn ");
     CHECK(time.now.ns == 2'000'000'000);
   });
+}
+
+TEST_CASE_METHOD(Fixture, "a fiber's lineage is that of its ancestors, whatever others spawn", "[fiber]") {
+  // Of two fibers, the second with two children; `others` are spawned between.
+  auto lineages = [this](int others) {
+    std::vector<uint64_t> found;
+    auto note = [&] { found.push_back(scheduler.current().lineage()); };
+    auto family = [&, others](Scope& scope) {
+      scheduler.set_actor(7);
+      scope.spawn("first", note);
+      scope.spawn("second", [&] {
+        note();
+        (void)with_scope(scheduler, [&](Scope& inner) {
+          inner.spawn("child", note);
+          inner.spawn("child", note);
+        });
+      });
+    };
+    run([&] {
+      (void)with_scope(scheduler, [&](Scope& scope) {
+        for (int i = 0; i < others; ++i) scope.spawn("other", [] {});
+        scope.spawn("family", [&] { (void)with_scope(scheduler, [&](Scope& inner) { family(inner); }); });
+        for (int i = 0; i < others; ++i) scope.spawn("other", [] {});
+      });
+    });
+    return found;
+  };
+  const auto found = lineages(0);
+  CHECK(found.size() == 4);
+  CHECK(std::set<uint64_t>(found.begin(), found.end()).size() == 4);
+  CHECK((lineages(3) == found));
 }
 
 TEST_CASE_METHOD(Fixture, "fibers reuse stacks", "[fiber]") {

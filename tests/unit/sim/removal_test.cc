@@ -44,7 +44,7 @@ class Run {
     return all;
   }
 
-  Run(uint64_t seed, const Fault* left_out) : world_(seed, options(), nullptr) {
+  Run(uint64_t seed, Strategy strategy, const Fault* left_out) : world_(seed, options(strategy), nullptr) {
     for (const char* name : {"red", "blue", "both", "blue's own"}) world_.add_machine(name, {});
     world_.run([&] {
       auto ended = fiber::with_scope(world_.scheduler(), [&](fiber::Scope& scope) { story(scope, left_out); });
@@ -58,8 +58,9 @@ class Run {
   const Bytes& blue_files() const { return blue_files_; }
 
  private:
-  static WorldOptions options() {
+  static WorldOptions options(Strategy strategy) {
     WorldOptions options;
+    options.schedule.strategy = strategy;
     options.split_ppm = 200'000;
     options.latency_tail_ppm = 100'000;
     return options;
@@ -139,14 +140,16 @@ class Run {
 }  // namespace
 
 TEST_CASE("taking out a fault leaves the choices about everything it does not touch as they were", "[sim]") {
+  // The other strategies count picks.
+  const auto strategy = GENERATE(Strategy::kFifo, Strategy::kRandom);
   constexpr int kSeeds = 10;
   std::map<std::string, int> felt;
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    const Run whole(seed, nullptr);
+    const Run whole(seed, strategy, nullptr);
     REQUIRE(whole.blue().size() > 10'000);
     for (const Run::Fault& fault : Run::faults()) {
       INFO("seed " << seed << " without " << fault.what);
-      const Run without(seed, &fault);
+      const Run without(seed, strategy, &fault);
       felt[fault.what] += without.red() != whole.red();
       CHECK((without.blue() == whole.blue()));
       CHECK((without.blue_files() == whole.blue_files()));

@@ -106,17 +106,20 @@ TEST_CASE("observation never steers: recording changes neither hash nor event co
   CHECK_FALSE(lines.all.empty());
 }
 
-TEST_CASE("drawing the order of fibers gives other runs, each reproducible", "[sim]") {
-  WorldOptions options;
-  options.random_order = true;
-  auto hash = [&](uint64_t seed) {
-    Toy toy(seed, nullptr, options);
-    toy.run(4, 30, 4);
-    CHECK(toy.lock.grants == 120);
-    return toy.world.trace_hash();
-  };
-  CHECK(hash(7) == hash(7));
-  Toy fifo(7);
-  fifo.run(4, 30, 4);
-  CHECK(hash(7) != fifo.world.trace_hash());
+TEST_CASE("searching for other orders gives other runs, each reproducible", "[sim]") {
+  for (Strategy strategy : {Strategy::kRandom, Strategy::kPct, Strategy::kDelayBounded}) {
+    WorldOptions options;
+    options.schedule = {.strategy = strategy, .depth = 3, .stretch = 100, .window_ns = 200'000};
+    auto hash = [&](uint64_t seed) {
+      Toy toy(seed, nullptr, options);
+      toy.run(4, 30, 4);
+      CHECK(toy.lock.grants == 120);
+      CHECK(toy.world.network().open_streams(1) == 0);
+      return toy.world.trace_hash();
+    };
+    CHECK(hash(7) == hash(7));
+    Toy fifo(7);
+    fifo.run(4, 30, 4);
+    CHECK(hash(7) != fifo.world.trace_hash());
+  }
 }

@@ -2,6 +2,7 @@
 // listens on port 1 and writes down what arrives when. Their processes run until they are told to end.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <string>
 #include <vector>
@@ -67,10 +68,16 @@ class TwoMachines {
   // Makes a connection and waits until both ends have it; its number, from 0.
   size_t connect() {
     const size_t number = near.size();
-    ++wanted_;
-    want_->notify_one();
+    at_client([this](Env& env) {
+      if (auto stream = env.network.connect({"server", 1})) keep(env, *client_scope_, near, std::move(*stream));
+    });
     while (near.size() <= number || far.size() <= number) world.sleep_for(kMs / 10);
     return number;
+  }
+  // Runs `job` in a fiber of the client's.
+  void at_client(std::function<void(Env&)> job) {
+    jobs_.push_back(std::move(job));
+    called_->notify_one();
   }
   // By a fiber of the world's, at once.
   void write(const std::deque<End>& ends, size_t number, Bytes bytes) {
@@ -116,20 +123,20 @@ class TwoMachines {
     });
   }
   Result<void> use(Env& env) {
-    fiber::Condition want(env.scheduler);
-    want_ = &want;
+    fiber::Condition called(env.scheduler);
+    called_ = &called;
     return fiber::with_scope(env.scheduler, [&](fiber::Scope& scope) -> Result<void> {
       client_scope_ = &scope;
       for (;;) {
-        want.wait_until([this] { return wanted_ > 0; });
-        --wanted_;
-        keep(env, scope, near, TRY(env.network.connect({"server", 1})));
+        called.wait_until([this] { return !jobs_.empty(); });
+        scope.spawn("job", [&env, job = std::move(jobs_.front())] { job(env); });
+        jobs_.pop_front();
       }
     });
   }
 
-  int wanted_ = 0;
-  fiber::Condition* want_ = nullptr;
+  std::deque<std::function<void(Env&)>> jobs_;
+  fiber::Condition* called_ = nullptr;
   fiber::Scope* client_scope_ = nullptr;
   fiber::Scope* server_scope_ = nullptr;
 };
