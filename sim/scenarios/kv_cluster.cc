@@ -14,6 +14,7 @@ void KvCluster::make_machines(fiber::Scope& scope) {
   for (uint32_t n = 1; n <= size(); ++n) {
     MachineOptions machine;
     machine.disk_blocks = options_[Option::disk_blocks] != 0;
+    machine.compute_ns = options_[Option::compute] * 1000;
     machine.drift_ppm = static_cast<int32_t>(world_.fate().between(0, 2000, Choice::kClockDrift, n, 2)) - 1000;
     machine.wall_offset_ms = static_cast<int64_t>(world_.fate().between(0, 2000, Choice::kWallOffset, n)) - 1000;
     const auto slower =

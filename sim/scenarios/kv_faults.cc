@@ -35,8 +35,13 @@ void KvFaults::end() {
     machine.disk().set_slowness(1);
     machine.disk().cancel_failures();
     machine.set_drift(0);
+    set_usual_compute(n);
     machine.go_on();
   }
+}
+
+void KvFaults::set_usual_compute(uint32_t node) {
+  cluster_.machine(node).set_compute(options_[Option::compute] * 1000);
 }
 
 void KvFaults::cut_off(uint64_t set, WorldTime until) {
@@ -75,6 +80,23 @@ void KvFaults::apply(const Fault& fault) {
     case FaultKind::kBlock: network.block(fault.a, fault.b, until); break;
     case FaultKind::kClog: network.clog(fault.a, fault.b, until); break;
     case FaultKind::kReset: network.reset(fault.a, fault.b); break;
+    case FaultKind::kSlowLink: {
+      // As many bytes per second as leave a link of this factor usable, just.
+      const uint64_t bandwidth = 4'000'000 / static_cast<uint64_t>(fault.amount);
+      network.slow(fault.a, fault.b, until, static_cast<uint32_t>(fault.amount), bandwidth);
+      break;
+    }
+    case FaultKind::kStall: network.stall(fault.a, fault.b, until); break;
+    case FaultKind::kHalfOpen:
+      if (fault.amount == 0)
+        network.swallow(fault.a, fault.b);
+      else
+        network.reset_end(fault.a, fault.b);
+      break;
+    case FaultKind::kSlowCpu:
+      machine().set_compute(fault.amount * 1000);
+      later(fault.duration, [this, a = fault.a] { set_usual_compute(a); });
+      break;
     case FaultKind::kFailSync: machine().disk().fail_next_sync(); break;
     case FaultKind::kRot:
       cluster_.damage(fault.a);

@@ -28,6 +28,7 @@ class KvFaults {
  private:
   void apply(const Fault& fault);
   void cut_off(uint64_t set, WorldTime until);
+  void set_usual_compute(uint32_t node);
   void restart_storm(const Fault& fault, int64_t nth);
   void rolling_restart(const Fault& fault, uint32_t nth);
   void look_for_ambush(Probe probe, uint32_t actor);

@@ -39,7 +39,13 @@ class KvRun {
     world.latency_tail_ns = o[Option::latency_tail] * 1000;
     world.latency_tail_ppm = o[Option::latency_tail] > 0 ? 10'000 : 0;
     world.split_ppm = static_cast<uint32_t>(o[Option::split]);
-    world.schedule.strategy = o[Option::random_order] != 0 ? Strategy::kRandom : Strategy::kFifo;
+    world.crumble_ppm = static_cast<uint32_t>(o[Option::crumble]);
+    world.coalesce_ppm = static_cast<uint32_t>(o[Option::coalesce]);
+    world.bandwidth = static_cast<uint64_t>(o[Option::bandwidth]) * limits::kKiB;
+    world.schedule.strategy = static_cast<Strategy>(o[Option::strategy]);
+    world.schedule.depth = static_cast<uint32_t>(o[Option::depth]);
+    world.schedule.stretch = static_cast<uint64_t>(o[Option::stretch]);
+    world.schedule.window_ns = o[Option::window] * 1000;
     world.rarely_enabled_ppm = static_cast<uint32_t>(o[Option::rarely]);
     world.rarely_fires_ppm = 20'000;
     return world;

@@ -176,6 +176,9 @@ Result<void> Options::reconcile(const Options& asked) {
     else
       fix(Option::retrying, 100 - now[Option::sessions]);
   }
+  // Slower than this, a link hardly carries the heartbeats.
+  if (!asked.given(Option::bandwidth) && now[Option::bandwidth] > 0)
+    fix(Option::bandwidth, std::max<int64_t>(now[Option::bandwidth], 256));
   // A damaged disk may be lost for good, so in the recoverable regime a majority must have disks that are never
   // damaged.
   const bool minority = now[Option::nodes] >= 3;

@@ -56,10 +56,17 @@ namespace mneme::sim {
   X(network, latency, "us", 1, 10000000, 50, 2000, "network latency, least")                                             \
   X(network, latency_tail, "us", 0, 10000000, 0, 40000, "network latency, most, of one segment in a hundred")            \
   X(network, split, "ppm", 0, 1000000, 0, 200000, "segments that arrive in two pieces")                                  \
+  X(network, crumble, "ppm", 0, 1000000, 0, 20000, "segments whose first bytes arrive one at a time")                    \
+  X(network, coalesce, "ppm", 0, 1000000, 0, 200000, "segments for which the one before waits, to arrive as one")        \
+  X(network, bandwidth, "KiB", 0, 10000000, 0, 20000, "of each directed link, per second; 0: no limit")                  \
   X(disk, sync_latency, "us", 1, 1000000, 50, 6000, "disk sync, least; short ones are likelier")                         \
   X(disk, sync_spread, "", 0, 1000, 0, 6, "times that the slowest node's disk is slower, beyond once")                   \
   X(disk, disk_blocks, "", 0, 1, 0, 1, "1: disk operations hold the whole node")                                         \
-  X(schedule, random_order, "", 0, 1, 0, 1, "1: ready fibers run in drawn order")                                        \
+  X(schedule, strategy, "fifo|random|pct|delay", 0, 3, 0, 3, "who goes on among those who could; see sim/schedule.h")    \
+  X(schedule, depth, "", 1, 100, 1, 5, "of pct; of delay: its budget")                                                   \
+  X(schedule, stretch, "", 10, 1000000, 100, 3000, "picks after which pct and delay begin anew")                         \
+  X(schedule, window, "us", 0, 1000000, 0, 1000, "how far apart events count as simultaneous, beyond fifo")              \
+  X(schedule, compute, "us", 0, 10000, 0, 20, "what a turn of a fiber takes on a node")                                  \
   X(schedule, rarely, "ppm", 0, 1000000, 0, 500000, "share of BUGGIFY sites that are enabled")                           \
   X(faults, regime, "recoverable|unrestricted", 0, 1, 0, 0, "whose disks may be damaged: a minority's, or any")          \
   X(faults, kills, "", 0, 1000, 0, 6, "processes killed")                                                                \
@@ -68,10 +75,14 @@ namespace mneme::sim {
   X(faults, restart_storms, "", 0, 100, 0, 1, "times that a machine loses power again and again, soon after its starts") \
   X(faults, rolling_restarts, "", 0, 100, 0, 0, "times that all nodes are killed and started again, one by one")         \
   X(faults, pauses, "", 0, 1000, 0, 5, "processes that stand still for a while")                                         \
+  X(faults, slow_cpus, "", 0, 1000, 0, 2, "times that a node computes slowly for a while")                               \
   X(faults, partitions, "", 0, 1000, 2, 6, "times that a set of machines is cut off from the rest")                      \
   X(faults, one_way_blocks, "", 0, 1000, 0, 6, "one-way blocks between two machines")                                    \
   X(faults, clogs, "", 0, 1000, 0, 3, "one-way delays between two machines")                                             \
   X(faults, resets, "", 0, 1000, 0, 20, "resets of all connections between two machines")                                \
+  X(faults, slow_links, "", 0, 1000, 0, 3, "one-way links between two machines that are slow for a while")               \
+  X(faults, stalls, "", 0, 1000, 0, 4, "connections held back for a while, one way, while new ones are not")             \
+  X(faults, half_opens, "", 0, 1000, 0, 4, "times that connections are broken at one end, or swallow everything")        \
   X(faults, failed_syncs, "", 0, 1000, 0, 2, "syncs that fail")                                                          \
   X(faults, rots, "", 0, 1000, 0, 2, "sectors that rot")                                                                 \
   X(faults, read_errors, "", 0, 1000, 0, 1, "sectors that cannot be read")                                               \

@@ -47,6 +47,12 @@ struct Drawer {
     fault.b = node(fault.item, 4);
     return fault.a != fault.b;
   }
+  // The same, clients' machines included.
+  bool anybody_else(Fault& fault) const {
+    const auto machines = static_cast<uint64_t>(options[Option::nodes] + options[Option::clients]);
+    fault.b = static_cast<uint32_t>(between(1, machines, fault.item, 4));
+    return fault.a != fault.b;
+  }
   // Moves the fault to a machine whose disk may be damaged.
   bool damage(Fault& fault) const {
     for (uint32_t step = 0; step < 64; ++step) {
@@ -90,11 +96,22 @@ void draw_faults(Drawer d) {
         [&](Fault& f) { return f.duration = d.lasting(50, 6000, f.item), d.other(f); });
   d.add(FaultKind::kClog, Option::clogs,
         [&](Fault& f) { return f.duration = d.lasting(10, 3000, f.item), d.other(f); });
-  d.add(FaultKind::kReset, Option::resets, [&](Fault& f) {
-    // Connections of clients are reset as well.
-    f.b = static_cast<uint32_t>(
-        d.between(1, static_cast<uint64_t>(options[Option::nodes] + options[Option::clients]), f.item, 4));
-    return f.a != f.b;
+  d.add(FaultKind::kReset, Option::resets, [&](Fault& f) { return d.anybody_else(f); });
+  d.add(FaultKind::kSlowLink, Option::slow_links, [&](Fault& f) {
+    f.duration = d.lasting(100, 6000, f.item);
+    f.amount = static_cast<int64_t>(d.between(2, 50, f.item, 5));
+    return d.other(f);
+  });
+  d.add(FaultKind::kStall, Option::stalls,
+        [&](Fault& f) { return f.duration = d.lasting(10, 4000, f.item), d.other(f); });
+  d.add(FaultKind::kHalfOpen, Option::half_opens, [&](Fault& f) {
+    f.amount = static_cast<int64_t>(d.between(0, 1, f.item, 5));
+    return d.anybody_else(f);
+  });
+  d.add(FaultKind::kSlowCpu, Option::slow_cpus, [&](Fault& f) {
+    f.duration = d.lasting(100, 4000, f.item);
+    f.amount = static_cast<int64_t>(d.between(5, d.between(5, 1000, f.item, 5), f.item, 6));
+    return true;
   });
   d.add(FaultKind::kFailSync, Option::failed_syncs, [](Fault&) { return true; });
   d.add(FaultKind::kRot, Option::rots, [&](Fault& f) { return d.damage(f); });
@@ -229,6 +246,13 @@ std::string Fault::text() const {
       return when + fmt::format("rolling restart from n{} on: each down for {}, then {} until the next", a,
                                 seconds(duration), seconds(delay));
     case FaultKind::kWipe: return when + fmt::format("wipe the disk of n{}, back after {}", a, seconds(duration));
+    case FaultKind::kSlowLink:
+      return when + fmt::format("link n{} -> n{} {} times slower for {}", a, b, amount, seconds(duration));
+    case FaultKind::kStall: return when + fmt::format("stall connections n{} -> n{} for {}", a, b, seconds(duration));
+    case FaultKind::kHalfOpen:
+      return when + (amount == 0 ? fmt::format("connections of machines {} and {} swallow everything", a, b)
+                                 : fmt::format("connections of machine {} with {} break, and {} is not told", a, b, b));
+    case FaultKind::kSlowCpu: return when + fmt::format("n{} takes {} us a turn for {}", a, amount, seconds(duration));
     case FaultKind::kPause: return when + fmt::format("pause n{} for {}", a, seconds(duration));
     case FaultKind::kPartition:
       return when + fmt::format("partition {{{}}} | rest for {}", members(), seconds(duration));

@@ -39,6 +39,10 @@ enum class FaultKind : uint8_t {
   kRestartStorm,
   kRollingRestart,
   kWipe,
+  kSlowLink,
+  kStall,
+  kHalfOpen,
+  kSlowCpu,
 };
 
 struct Fault {
@@ -49,9 +53,11 @@ struct Fault {
   uint32_t a = 0;          // machine; kClientVanishes: client, from 0
   uint32_t b = 0;          // the other machine
   uint64_t set = 0;        // bit n: machine n is on the one side (kPartition), loses power (kBlackout)
-  int64_t amount = 0;      // kDrift: ppm; kWallJump: ms; kSlowDisk: factor
-  bool torn_too = false;   // kKill: power is lost while the machine is down
-  WorldTime delay = 0;     // kAmbush: until it strikes; kRollingRestart: from one node's start to the next one's end
+  // kDrift: ppm; kWallJump: ms; kSlowDisk, kSlowLink: factor; kRestartStorm: crashes; kSlowCpu: us; kHalfOpen: 0
+  // swallows, 1 is reset at `a`
+  int64_t amount = 0;
+  bool torn_too = false;  // kKill: power is lost while the machine is down
+  WorldTime delay = 0;    // kAmbush: until it strikes; kRollingRestart: from one node's start to the next one's end
   // kAmbush: the nth time from `at` on that a node reaches `trigger`.
   Probe trigger{};
   uint32_t nth = 0;
