@@ -17,6 +17,11 @@ using protocol::Progress;
 namespace {
 constexpr int kRetries = 3;
 constexpr Duration kPauseAfterFailure = 30ms;
+
+void put(std::string& out, const std::vector<std::string>& command) {
+  std::vector<std::string_view> args(command.begin(), command.end());
+  protocol::put_command(out, args);
+}
 }  // namespace
 
 Result<void> KvClient::run(Env& env) {
@@ -24,11 +29,15 @@ Result<void> KvClient::run(Env& env) {
   while (!finished()) {
     const PlannedOp& op = plan_.operations[next_];
     env.clock.sleep_for(env.scheduler, Duration(op.think));
-    ++next_;
-    if (plan_.style == ClientStyle::kSession)
+    const size_t first = next_++;
+    if (plan_.style == ClientStyle::kPipelining) {
+      next_ = std::min(first + op.burst, plan_.operations.size());
+      perform_together(env, first, next_ - first);
+    } else if (plan_.style == ClientStyle::kSession) {
       perform_in_session(env, op);
-    else
+    } else {
       perform(env, op);
+    }
   }
   drop();
   return {};
@@ -129,6 +138,31 @@ void KvClient::perform(Env& env, const PlannedOp& op) {
   }
 }
 
+void KvClient::perform_together(Env& env, size_t first, size_t count) {
+  if (!stream_ && !connect(env)) return env.clock.sleep_for(env.scheduler, kPauseAfterFailure);  // nothing was asked
+  std::vector<size_t> records;
+  std::string out;
+  for (size_t i = first; i < first + count; ++i) {
+    OpRecord& record = begin(plan_.operations[i]);
+    records.push_back(log_.records.size() - 1);
+    put(out, record.args);
+    note_attempt(records.back(), ++sent_on_stream_);
+  }
+  const Instant deadline = env.clock.now() + timeout_;
+  auto sent =
+      fiber::with_deadline(env.scheduler, env.clock.timers(), deadline, [&] { return stream_->write(as_bytes(out)); });
+  size_t answered = 0;
+  for (; sent && answered < count; ++answered) {
+    auto reply = read_reply(env, deadline);
+    if (!reply) break;
+    const ClientOutcome outcome = judge(*reply);
+    finish(records[answered], outcome, std::move(*reply));
+  }
+  if (answered == count) return;
+  drop();
+  for (; answered < count; ++answered) finish(records[answered], ClientOutcome::kUnknown, "");
+}
+
 bool KvClient::open_session(Env& env) {
   for (int attempts = 0; attempts < 2 * kRetries; ++attempts) {
     std::string reply;
@@ -226,17 +260,18 @@ Result<void> KvClient::connect(Env& env) {
   return {};
 }
 
+void KvClient::note_attempt(size_t record, uint64_t nth) {
+  // The server's end of this connection has the other number of the pair.
+  log_.records[record].attempts.emplace_back(stream_->id() ^ 1, nth);
+}
+
 // Sends the commands in one go and reads a reply to each; `reply` is the last one's. `record`'s command is the last.
 KvClient::Attempt KvClient::attempt(Env& env, size_t record, const std::vector<std::vector<std::string>>& commands,
                                     std::string& reply) {
   std::string out;
-  for (auto& command : commands) {
-    std::vector<std::string_view> args(command.begin(), command.end());
-    protocol::put_command(out, args);
-  }
+  for (auto& command : commands) put(out, command);
   sent_on_stream_ += commands.size();
-  // The server's end of this connection has the other number of the pair.
-  if (record != SIZE_MAX) log_.records[record].attempts.emplace_back(stream_->id() ^ 1, sent_on_stream_);
+  if (record != SIZE_MAX) note_attempt(record, sent_on_stream_);
   const Instant deadline = env.clock.now() + timeout_;
   auto sent =
       fiber::with_deadline(env.scheduler, env.clock.timers(), deadline, [&] { return stream_->write(as_bytes(out)); });

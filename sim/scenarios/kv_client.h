@@ -5,6 +5,7 @@
 //   times,
 //             each attempt an operation of its own
 //   session   exactly-once: the same number again until there is an answer
+//   pipelining  several commands at once, one attempt each; their answers come in order
 // A client process may be killed; its successor goes on with the next operation.
 #pragma once
 
@@ -45,12 +46,14 @@ class KvClient {
 
   Result<void> read_surely(Env& env, const std::string& key, WorldTime deadline);
   void perform(Env& env, const PlannedOp& op);
+  void perform_together(Env& env, size_t first, size_t count);
   void perform_in_session(Env& env, const PlannedOp& op);
   OpRecord& begin(const PlannedOp& op);
   std::vector<std::string> arguments(const PlannedOp& op);
   void finish(size_t record, ClientOutcome outcome, std::string reply);
   ClientOutcome judge(std::string_view reply) const;
   Attempt attempt(Env& env, size_t record, const std::vector<std::vector<std::string>>& commands, std::string& reply);
+  void note_attempt(size_t record, uint64_t nth);
   Result<void> connect(Env& env);
   Result<std::string> read_reply(Env& env, Instant deadline);
   bool open_session(Env& env);

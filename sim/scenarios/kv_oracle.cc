@@ -167,19 +167,33 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
     if (a.read != b.read) return b.read;
     return a.position < b.position;
   });
-  // Reads at one index see the same state: any order of theirs will do, so the one of their calls is tried.
+  // Reads at one index see the same state: any order of theirs will do, so the one of their calls is tried; of those
+  // called at once, the one in which they were written down.
   for (auto begin = places.begin(); begin != places.end();) {
     auto end = begin;
     while (end != places.end() && end->index == begin->index && end->read == begin->read) ++end;
     if (begin->read)
       std::stable_sort(begin, end, [&](const Place& a, const Place& b) {
-        return records[a.record].called < records[b.record].called;
+        return std::pair(records[a.record].called, a.record) < std::pair(records[b.record].called, b.record);
       });
     begin = end;
   }
   check::CommitOrder order;
+  std::map<uint64_t, size_t> last_of_stream;  // the record that was sent last among those placed
   for (const Place& place : places) {
     const OpRecord& record = records[place.record];
+    // What was answered as unknown may happen after what the same connection asked later.
+    if (record.outcome == ClientOutcome::kOk && record.attempts.size() == 1) {
+      const auto [stream, nth] = record.attempts[0];
+      auto [before, first] = last_of_stream.try_emplace(stream, place.record);
+      const OpRecord& other = records[before->second];
+      if (!first && other.attempts[0].second > nth)
+        return Finding{"pipeline order",
+                       fmt::format("{} was sent before {} on the same connection and executed after it, at index {}",
+                                   record.text(), other.text(), place.index.value),
+                       {record, other}};
+      before->second = place.record;
+    }
     const bool returned = record.outcome == ClientOutcome::kOk;
     if (auto later = order.add(place.record, record.called, returned ? std::optional(record.returned) : std::nullopt))
       return Finding{"real-time order",

@@ -53,6 +53,8 @@ namespace mneme::sim {
   X(workload, mix_getset, "", 0, 1000, 0, 10, "weight of GETSET and SETNX")                                              \
   X(workload, retrying, "percent", 0, 100, 0, 60, "clients that retry as redis-py does, without a session")              \
   X(workload, sessions, "percent", 0, 100, 0, 60, "clients that use sessions")                                           \
+  X(workload, pipelining, "percent", 0, 100, 0, 60, "of the other clients: those that send several commands at once")    \
+  X(workload, pipeline, "", 2, 1000, 2, 16, "commands sent at once, most")                                               \
   X(network, latency, "us", 1, 10000000, 50, 2000, "network latency, least")                                             \
   X(network, latency_tail, "us", 0, 10000000, 0, 40000, "network latency, most, of one segment in a hundred")            \
   X(network, split, "ppm", 0, 1000000, 0, 200000, "segments that arrive in two pieces")                                  \

@@ -209,6 +209,7 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
   const bool large = static_cast<int64_t>(between(0, 999'999, 6)) < options[Option::large_values];
   op.padding = static_cast<uint32_t>(options[Option::value_bytes] * (large ? 100 : 1));
   op.guess = between(0, 3, 7) == 0;
+  op.burst = static_cast<uint32_t>(between(1, static_cast<uint64_t>(options[Option::pipeline]), 9));
   return op;
 }
 
@@ -313,6 +314,8 @@ Plan make_plan(const Fate& fate, const Options& options, const Removals& removal
       client.style = ClientStyle::kRetrying;
     else if (percent < options[Option::retrying] + options[Option::sessions])
       client.style = ClientStyle::kSession;
+    else if (static_cast<int64_t>(fate.between(0, 99, Choice::kClient, c, 2)) < options[Option::pipelining])
+      client.style = ClientStyle::kPipelining;
     for (uint32_t n = 0; n < each; ++n)
       if (!removals.operations.contains({c, n}))
         client.operations.push_back(draw_operation(fate, options, c, n, mean_think * 3 / 4));

@@ -63,6 +63,7 @@ struct Fault {
   uint32_t nth = 0;
   FaultKind strike = FaultKind::kPowerLoss;
 
+  bool operator==(const Fault&) const = default;
   std::string text() const;
   // What an ambush becomes when `victim` has walked into it.
   Fault sprung_on(uint32_t victim, uint32_t nodes) const;
@@ -81,13 +82,16 @@ struct PlannedOp {
   int64_t amount = 0;    // INCRBY: summand; expiry: ms
   uint32_t padding = 0;  // bytes that make the value larger
   bool guess = false;    // CAS: expect something that was hardly ever there
+  uint32_t burst = 1;    // kPipelining: sent together with up to so many less one of those after it
+  bool operator==(const PlannedOp&) const = default;
 };
 
-enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession };
+enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession, kPipelining };
 
 struct PlannedClient {
   ClientStyle style = ClientStyle::kPlain;
   std::vector<PlannedOp> operations;
+  bool operator==(const PlannedClient&) const = default;
 };
 
 // Items left out of a plan.
@@ -101,6 +105,7 @@ struct Plan {
   std::vector<Fault> faults;  // by time
   std::vector<PlannedClient> clients;
   uint64_t damageable = 0;  // bit n: machine n's disk may be damaged; in the recoverable regime never a majority
+  bool operator==(const Plan&) const = default;
 };
 
 // Machines: 1 to nodes are store nodes.
