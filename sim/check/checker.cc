@@ -1,10 +1,10 @@
 #include "sim/check/checker.h"
 
 #include <algorithm>
-#include <iterator>
 #include <numeric>
 
 #include "core/base/check.h"
+#include "sim/check/by_revision.h"
 #include "sim/check/unique_writes.h"
 
 namespace mneme::check {
@@ -64,6 +64,12 @@ struct KeyResult {
 
 KeyResult check_key(const KeyView& key, const CheckOptions& options, UniqueScratch& scratch, Verdict& verdict) {
   std::vector<OpId> order;
+  if (options.by_revision) {
+    if (auto found = order_by_revision(key)) {
+      verdict.order.insert(verdict.order.end(), found->begin(), found->end());
+      return {Answer::kLinearizable};
+    }
+  }
   if (options.linear_path) {
     UniqueAnswer answer = check_unique_writes(key, kForever, scratch, order);
     if (answer == UniqueAnswer::kLinearizable) {
@@ -142,11 +148,6 @@ Verdict check(const History& history, const CheckOptions& options) {
   for (KeyId key = 0; key < history.keys.size(); ++key) {
     if (keys.begins[key] == keys.begins[key + 1]) continue;
     KeyResult result = check_key(view(key), options, scratch, verdict);
-    if (result.answer == Answer::kInconclusive && options.candidate && replay(history, *options.candidate, key)) {
-      result.answer = Answer::kLinearizable;
-      std::ranges::copy_if(*options.candidate, std::back_inserter(verdict.order),
-                           [&](OpId id) { return history.operations[id].key == key; });
-    }
     if (result.answer == Answer::kInconclusive && verdict.answer == Answer::kLinearizable) {
       verdict.answer = Answer::kInconclusive;
       verdict.inconclusive = key;
@@ -168,14 +169,13 @@ Verdict check(const History& history, const CheckOptions& options) {
   return verdict;
 }
 
-bool replay(const History& history, const std::vector<OpId>& order, std::optional<KeyId> only) {
+bool replay(const History& history, const std::vector<OpId>& order) {
   Values values(history.values);
   std::vector<ValueId> state(history.keys.size(), history.initial);
   std::vector<Position> latest_call(history.keys.size(), 0);
   std::vector<bool> placed(history.operations.size(), false);
   for (OpId id : order) {
     const Operation& op = history.operations.at(id);
-    if (only && op.key != *only) continue;
     std::optional<ValueId> next = step(state[op.key], op, values);
     latest_call[op.key] = std::max(latest_call[op.key], op.call);
     if (placed[id] || op.outcome == Outcome::kFailed || op.ret < latest_call[op.key] || !next) return false;
@@ -185,7 +185,6 @@ bool replay(const History& history, const std::vector<OpId>& order, std::optiona
   for (OpId id = 0; id < history.operations.size(); ++id) {
     // A read that tells nothing need not be anywhere.
     const Operation& op = history.operations[id];
-    if (only && op.key != *only) continue;
     bool blind_read = op.kind == Kind::kGet && op.reply == ReplyKind::kNothing;
     if (op.outcome == Outcome::kOk && !placed[id] && !blind_read) return false;
   }

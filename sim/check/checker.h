@@ -1,13 +1,12 @@
 // Is a history linearizable? (Herlihy and Wing, 1990.)
 //
-// By locality a history is linearizable iff the operations on each key are, so keys are checked one by one: in linear
-// time when every value is written once (unique_writes.h), else by a budgeted search (search.h). A verdict of
-// "linearizable" comes with the order that proves it; one of "violation" with a small part of the history that is
-// impossible by itself (reduce.h). Running out of budget is a verdict of its own and never a good one, unless an order
-// that the caller has at hand is confirmed by replay().
+// By locality a history is linearizable iff the operations on each key are, so keys are checked one by one: by sorting
+// when replies tell revisions that fit (by_revision.h), in linear time when every value is written once
+// (unique_writes.h), else by a budgeted search (search.h). A verdict of "linearizable" comes with the order that proves
+// it; one of "violation" with a small part of the history that is impossible by itself (reduce.h). Running out of
+// budget is a verdict of its own and never a good one.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,26 +28,23 @@ struct Verdict {
   std::vector<OpId> order;
   Violation violation;     // kViolation: of the first key in order of ids that has one
   KeyId inconclusive = 0;  // kInconclusive: a key on which the budget ran out
-  uint64_t steps = 0;      // of searches; 0 when all keys took the linear path
+  uint64_t steps = 0;      // of searches; 0 when no key needed one
   uint64_t memory = 0;     // of the largest search, bytes
   size_t keys = 0;         // that have operations
 };
 
 struct CheckOptions {
   Budget budget;
+  bool by_revision = true;
   bool linear_path = true;
   bool explain = true;  // false: a violation names its key only
   Method method = Method::kBoth;
-  // An order of operations, of all keys together, that the caller has reason to believe in. On a key where the budget
-  // runs out it is tried, and counts if replay() confirms it.
-  const std::vector<OpId>* candidate = nullptr;
 };
 
 Verdict check(const History& history, const CheckOptions& options = {});
 
 // Whether `order` proves the history linearizable: every operation that happened is in it once, none that did not, no
 // operation returned before an earlier one was called, and each reply is the one that its key's state gives.
-// With a key, only that key's operations are looked at, in the order as in the history.
-bool replay(const History& history, const std::vector<OpId>& order, std::optional<KeyId> only = std::nullopt);
+bool replay(const History& history, const std::vector<OpId>& order);
 
 }  // namespace mneme::check

@@ -18,6 +18,8 @@
 //     "expected" TEXT or null: of cas        "by"  number: of incr
 //     "call", "return"  places in the one order of all events: distinct numbers; no return: outcome unknown
 //     "call_ns", "return_ns"  times, for display
+//     "revision" number from 1: the version of the key or of the store that the operation made or saw, as etcd's
+//                mod_revision; makes checking fast and has no say in the verdict
 //     "failed"   true: it did not happen
 //     "result"   TEXT or null (a value), number (sum or length), true or false (deleted, swapped, written), or
 //                {"error": "not_an_integer" | "overflow"}; left out when the reply says no more than that it is done

@@ -92,6 +92,9 @@ struct Operation {
   int64_t reply_number = 0;
   int64_t call_ns = kNoTime;
   int64_t return_ns = kNoTime;
+  // Where it stands in the order of changes, if that was told: the number of the version of the key, or of the whole
+  // store, that it made or saw. 0: not told. Of use to find an order and no evidence against one (by_revision.h).
+  uint64_t revision = 0;
 };
 
 struct Reply {

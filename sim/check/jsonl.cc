@@ -88,8 +88,8 @@ Result<Reply> reply_of(const Json& line, Kind kind, History& history) {
 }
 
 Result<void> check_names(const Json& line) {
-  static constexpr std::array kNames = {"client", "key",    "op",      "value",     "expected", "by",
-                                        "call",   "return", "call_ns", "return_ns", "failed",   "result"};
+  static constexpr std::array kNames = {"client", "key",     "op",        "value",  "expected", "by",      "call",
+                                        "return", "call_ns", "return_ns", "failed", "result",   "revision"};
   for (const auto& item : line.items()) {
     if (std::ranges::find(kNames, item.key()) == kNames.end()) {
       return invalid(fmt::format("\"{}\" is not the name of a field", item.key().substr(0, 40)));
@@ -137,6 +137,7 @@ Result<Place> read_operation(const Json& line, History& history) {
   if (line.contains("return")) place.ret = TRY(integer_of(line, "return", place.call + 1));
   if (line.contains("call_ns")) op.call_ns = TRY(integer_of(line, "call_ns", 0));
   if (line.contains("return_ns")) op.return_ns = TRY(integer_of(line, "return_ns", 0));
+  if (line.contains("revision")) op.revision = static_cast<uint64_t>(TRY(integer_of(line, "revision", 1)));
   bool failed = line.contains("failed") && line["failed"] == true;
   Reply reply = TRY(reply_of(line, op.kind, history));
   if (failed) {
@@ -252,6 +253,7 @@ std::string write_jsonl(const History& history) {
     if (op.ret != kForever) line["return"] = op.ret;
     if (op.call_ns != kNoTime) line["call_ns"] = op.call_ns;
     if (op.return_ns != kNoTime) line["return_ns"] = op.return_ns;
+    if (op.revision != 0) line["revision"] = op.revision;
     if (op.outcome == Outcome::kFailed) line["failed"] = true;
     if (op.outcome == Outcome::kOk) {
       switch (op.reply) {

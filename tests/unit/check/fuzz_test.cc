@@ -1,3 +1,4 @@
+#include <array>
 #include <cstdlib>
 #include <set>
 
@@ -40,9 +41,10 @@ OpId first_impossible(const History& history) {
 void agrees(const History& history, bool linearizable) {
   const std::vector<CheckOptions> ways = {
       {},
-      {.linear_path = false, .explain = false},
-      {.linear_path = false, .explain = false, .method = Method::kDepthFirst},
-      {.linear_path = false, .explain = false, .method = Method::kFrontier},
+      {.by_revision = false},
+      {.by_revision = false, .linear_path = false, .explain = false},
+      {.by_revision = false, .linear_path = false, .explain = false, .method = Method::kDepthFirst},
+      {.by_revision = false, .linear_path = false, .explain = false, .method = Method::kFrontier},
   };
   OpId failing = linearizable ? 0 : first_impossible(history);
   for (size_t i = 0; i < ways.size(); ++i) {
@@ -86,4 +88,43 @@ TEST_CASE("on random histories every way of checking agrees with brute force", "
   }
   CHECK(yes * 5 >= total);
   CHECK(no * 5 >= total);
+}
+
+TEST_CASE("on longer random histories all ways of checking agree, and correct ones pass", "[check][fuzz]") {
+  const std::vector<CheckOptions> ways = {
+      {.explain = false},
+      {.by_revision = false, .explain = false},
+      {.by_revision = false, .linear_path = false, .explain = false, .method = Method::kDepthFirst},
+      {.by_revision = false, .linear_path = false, .explain = false, .method = Method::kFrontier},
+  };
+  std::array<uint64_t, 3> answers{};
+  uint64_t total = wished("MNEME_FUZZ_ROUNDS", 6000) / 2;
+  uint64_t begin = wished("MNEME_FUZZ_FIRST", 0);
+  for (uint64_t seed = begin; seed < begin + total; ++seed) {
+    Dice dice(seed + 1'000'000);
+    Recipe recipe = random_recipe(dice);
+    recipe.operations = 20 + dice.below(seed % 10 == 0 ? 200 : 60);
+    recipe.clients = 2 + dice.below(8);
+    recipe.lost_one_in = dice.below(3);
+    recipe.spoils = dice.below(3);
+    const History history = random_history(dice, recipe, 1 + static_cast<KeyId>(dice.below(2)));
+    std::optional<Answer> agreed;
+    for (size_t i = 0; i < ways.size(); ++i) {
+      CheckOptions options = ways[i];
+      options.budget = {.steps = 200'000};
+      Verdict verdict = check::check(history, options);
+      ++answers[static_cast<size_t>(verdict.answer)];
+      INFO("seed " << seed << ", way " << i << "\n" << show(history));
+      if (verdict.answer == Answer::kInconclusive) continue;
+      if (verdict.answer == Answer::kLinearizable) REQUIRE(replay(history, verdict.order));
+      if (recipe.spoil_one_in == 0) REQUIRE(verdict.answer == Answer::kLinearizable);
+      REQUIRE(verdict.answer == agreed.value_or(verdict.answer));
+      agreed = verdict.answer;
+    }
+  }
+  const uint64_t all = answers[0] + answers[1] + answers[2];
+  CAPTURE(answers[0], answers[1], answers[2]);
+  CHECK(answers[0] * 5 >= all);
+  CHECK(answers[1] * 20 >= all);
+  CHECK(answers[2] * 20 < all);
 }

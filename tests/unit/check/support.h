@@ -32,10 +32,13 @@ struct Recipe {
   size_t operations = 6;
   size_t clients = 3;
   bool unique = false;          // each write writes a text of its own
+  bool revisions = false;       // replies tell the store's revision
   bool no_replies = false;      // writers whose reply could tell the state say nothing
   uint64_t unknown_one_in = 0;  // 0: never
+  uint64_t lost_one_in = 0;     // of those of unknown outcome: never take effect; 0: all do
   uint64_t spoil_one_in = 2;
-  uint64_t pause = 3;  // the higher, the longer an operation stays open
+  uint64_t spoils = 0;  // in how many places; 0: in some
+  uint64_t pause = 3;   // the higher, the longer an operation stays open
 };
 
 // What the store would answer, and the state afterwards.
@@ -156,9 +159,13 @@ inline History random_history(Dice& dice, const Recipe& recipe, KeyId keys = 1) 
   std::vector<std::optional<std::string>> states(keys + 1);
   std::vector<OpId> adrift;  // unknown, and not yet taken effect
   for (KeyId k = 1; k <= keys; ++k) history.key("k" + std::to_string(k));
+  uint64_t revision = 1;
   auto effect = [&](OpId id) {
     Operation op = history.operations[id];
-    return execute(op, states[op.key], history, recipe.no_replies);
+    const std::optional<std::string> before = states[op.key];
+    Reply reply = execute(op, states[op.key], history, recipe.no_replies);
+    if (op.kind == Kind::kSet || op.kind == Kind::kGetSet || states[op.key] != before) ++revision;
+    return reply;
   };
   size_t called = 0;
   size_t idle = 0;
@@ -177,7 +184,7 @@ inline History random_history(Dice& dice, const Recipe& recipe, KeyId keys = 1) 
         OpId id = history.invoke(what);
         ++called;
         if (what.kind == Kind::kExpire || (recipe.unknown_one_in > 0 && dice.one_in(recipe.unknown_one_in))) {
-          adrift.push_back(id);
+          if (recipe.lost_one_in == 0 || !dice.one_in(recipe.lost_one_in)) adrift.push_back(id);
         } else {
           mine = Open{id};
         }
@@ -185,6 +192,7 @@ inline History random_history(Dice& dice, const Recipe& recipe, KeyId keys = 1) 
     } else if (!mine->done) {
       if (dice.one_in(recipe.pause)) {
         mine->reply = effect(mine->id);
+        if (recipe.revisions) history.operations[mine->id].revision = revision;
         mine->done = true;
       }
     } else if (dice.one_in(recipe.pause)) {
@@ -194,7 +202,8 @@ inline History random_history(Dice& dice, const Recipe& recipe, KeyId keys = 1) 
     idle = static_cast<size_t>(std::ranges::count_if(open, [](const auto& o) { return !o.has_value(); }));
   }
   if (recipe.spoil_one_in > 0 && dice.one_in(recipe.spoil_one_in)) {
-    for (uint64_t times = 3 + dice.below(8); times > 0; --times) spoil(dice, recipe, history);
+    uint64_t times = recipe.spoils > 0 ? recipe.spoils : 3 + dice.below(8);
+    for (; times > 0; --times) spoil(dice, recipe, history);
   }
   return history;
 }
@@ -223,6 +232,7 @@ inline Recipe random_recipe(Dice& dice) {
   if (dice.one_in(2)) recipe.unknown_one_in = 2 + dice.below(5);
   recipe.spoil_one_in = 1;
   if (dice.one_in(5)) recipe.spoil_one_in = 0;
+  recipe.revisions = dice.one_in(2);
   return recipe;
 }
 
