@@ -18,6 +18,22 @@ struct KeyView {
   std::span<const ValueId> initial;
 };
 
+// Values of one key, numbered from 0 as they come.
+class ValueNumbers {
+ public:
+  explicit ValueNumbers(size_t at_most);
+  uint32_t number(ValueId value);
+  size_t size() const { return count_; }
+
+ private:
+  struct Slot {
+    ValueId value;
+    uint32_t number = UINT32_MAX;  // free
+  };
+  std::vector<Slot> slots_;  // open addressing, power of two, at most half full
+  uint32_t count_ = 0;
+};
+
 struct KeyOp {
   Shape shape;
   OpId id = 0;
@@ -25,6 +41,10 @@ struct KeyOp {
   Position ret = kForever;  // kForever: outcome unknown
   uint32_t same = 0;        // operations with equal `same` differ in their call and return only; 0: like no other
   uint32_t slot = 0;
+  uint32_t needs = 0;  // number of shape.pre_value
+  uint32_t gives = 0;  // number of shape.to
+  // Of unknown outcome and bound to one state: from this layer on, all that could make that state have been called.
+  uint32_t bound_from = UINT32_MAX;
 
   bool ok() const { return ret != kForever; }
 };
@@ -34,6 +54,7 @@ struct Layer {
   uint32_t returning = 0;  // index into ops
   uint32_t calls_end = 0;  // ops before this index have been called
   uint32_t gone_end = 0;   // unknown ones before this index of Prepared::gone can no longer matter
+  uint32_t bound_end = 0;  // those before this index of Prepared::bound have their bound_from at this layer or before
   bool useful = true;      // somebody who returns later may need what `returning` writes
 };
 
@@ -44,10 +65,14 @@ struct Prepared {
   const Operation* operations;
   Values values;
   std::vector<ValueId> initial;
-  std::vector<KeyOp> ops;      // in order of calls
-  std::vector<Layer> layers;   // in order of returns
-  std::vector<uint32_t> gone;  // unknown ops in the order in which they stop to matter
+  std::vector<KeyOp> ops;       // in order of calls
+  std::vector<Layer> layers;    // in order of returns
+  std::vector<uint32_t> gone;   // unknown ops in the order in which they stop to matter
+  std::vector<uint32_t> bound;  // in order of bound_from
   uint32_t slots = 0;
+
+  // Whether `op` can lead to `state` from any other.
+  bool makes(const KeyOp& op, ValueId state) const;
 
   // The state after `op` in `state`, or kImpossible.
   static constexpr ValueId kImpossible = UINT32_MAX;
@@ -68,13 +93,16 @@ struct Prepared {
  private:
   void collect(const KeyView& key);
   void abstract_values();
+  void number_values();
   void find_needs();
   void find_same();
   void lay_out();
+  void find_bounds();
   Position need_of(const KeyOp& op) const;
 
-  // For each value the last return of an operation that can only happen there; kForever where that is not known.
-  std::unordered_map<ValueId, Position> needed_until_;
+  // By number of the value, the last return of an operation that can only happen there; kForever where that is not
+  // known.
+  std::vector<Position> needed_until_;
   Position needed_by_others_ = 0;  // of operations that do not name the one state they need
 };
 

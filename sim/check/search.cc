@@ -262,16 +262,19 @@ template <size_t W>
 Found run(Prepared& p, const Budget& budget, Method method) {
   Found found;
   DepthFirst<W> depth(p);
-  Frontier<W> frontier(p, method == Method::kTrace);
+  std::optional<Frontier<W>> frontier;  // made when it is needed, which in an easy history is never
   bool depth_on = method == Method::kBoth || method == Method::kDepthFirst;
   bool frontier_on = method != Method::kDepthFirst;
   uint64_t turn = 64 + 8 * p.ops.size();
-  auto spent = [&] { return depth.steps() + frontier.steps(); };
+  auto spent = [&] { return depth.steps() + (frontier ? frontier->steps() : 0); };
   auto finish = [&](Answer answer) {
     found.answer = answer;
-    found.trace = std::move(frontier.trace);
     found.steps = spent();
-    found.memory = depth.memory() + frontier.memory() - p.values.memory();
+    found.memory = depth.memory();
+    if (frontier) {
+      found.trace = std::move(frontier->trace);
+      found.memory += frontier->memory() - p.values.memory();
+    }
     return found;
   };
   while ((depth_on || frontier_on) && spent() < budget.steps) {
@@ -289,18 +292,19 @@ Found run(Prepared& p, const Budget& budget, Method method) {
       if (depth.memory() > budget.memory_bytes / 2) depth_on = false;
     }
     if (frontier_on && spent() < budget.steps) {
-      uint64_t until = frontier.steps() + std::min(turn * 16, budget.steps - spent());
-      Progress progress = frontier.run(until, budget.memory_bytes / 2);
+      if (!frontier) frontier.emplace(p, method == Method::kTrace);
+      uint64_t until = frontier->steps() + std::min(turn * 16, budget.steps - spent());
+      Progress progress = frontier->run(until, budget.memory_bytes / 2);
       if (progress == Progress::kLinearizable) {
-        found.order = linearization(p, frontier.paths, frontier.path);
+        found.order = linearization(p, frontier->paths, frontier->path);
         return finish(Answer::kLinearizable);
       }
       if (progress == Progress::kViolation) {
-        found.failing = p.ops[p.layers[frontier.layer].returning].id;
-        found.states = frontier.states();
+        found.failing = p.ops[p.layers[frontier->layer].returning].id;
+        found.states = frontier->states();
         return finish(Answer::kViolation);
       }
-      if (frontier.memory() > budget.memory_bytes / 2) frontier_on = false;
+      if (frontier->memory() > budget.memory_bytes / 2) frontier_on = false;
     }
     turn *= 4;
   }

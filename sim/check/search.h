@@ -11,7 +11,9 @@
 //    from having to be placed: it could have come just before, unseen. It may still be chosen, for its value.
 //  - So nothing but an overwriting operation is chosen right after one that gained nothing (placed no observer, was not
 //    itself bound to a state), and nothing is chosen that nobody open could then build on.
-//  - Operations of unknown outcome are like freed ones, without a return: in A and not in O.
+//  - Operations of unknown outcome are like freed ones, without a return: in A and not in O. When nobody open or to
+//  come
+//    can make the state that one needs, it is forgotten.
 //  - *Symmetry*: of operations that differ in their times only, the one that returns first is chosen first.
 //  - *Dominance*: at a return, a configuration is dropped when another with the same state may choose at least as much
 //    (A) and must place at most as much (O).

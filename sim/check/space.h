@@ -155,6 +155,7 @@ class Space {
       if (!op.shape.observes()) node.may.set(op.slot);
       if (op.ok() && p_.next(node.state, op) != node.state) node.must.set(op.slot);
     }
+    forget_bound(node);
   }
 
   // Replaces a node by its successors: out gets those to be looked at last first. Their paths hold references, the
@@ -198,6 +199,16 @@ class Space {
 
  private:
   uint32_t calls_end(uint32_t layer) const { return p_.layers.empty() ? 0 : p_.layers[layer].calls_end; }
+
+  // What is bound to a state that nobody can make any more will not be chosen. Forgotten, it does not keep apart
+  // configurations that are alike.
+  void forget_bound(N& node) {
+    node.may.both(bound_).each([&](uint32_t slot) {
+      const ValueId needs = p_.ops[table_[slot]].shape.pre_value;
+      if (needs == node.state) return;
+      if (!node.may.any([&](uint32_t maker) { return p_.makes(p_.ops[table_[maker]], needs); })) node.may.clear(slot);
+    });
+  }
 
   // On to the next layer: takes over the reference to `path`.
   void emit(const N& node, uint32_t path, std::vector<N>& out) {
@@ -283,16 +294,22 @@ class Space {
   // The table of slots follows the layer of the node at hand.
   void move_to(uint32_t layer) {
     while (layer_ < layer) {
-      uninstall(p_.layers[layer_].returning);
+      const Layer& here = p_.layers[layer_];
+      const Layer& next = p_.layers[layer_ + 1];
+      uninstall(here.returning);
       ++layer_;
-      for (uint32_t i = p_.layers[layer_ - 1].gone_end; i < p_.layers[layer_].gone_end; ++i) uninstall(p_.gone[i]);
-      install(p_.layers[layer_ - 1].calls_end, p_.layers[layer_].calls_end);
+      for (uint32_t i = here.gone_end; i < next.gone_end; ++i) uninstall(p_.gone[i]);
+      install(here.calls_end, next.calls_end);
+      for (uint32_t i = here.bound_end; i < next.bound_end; ++i) bind(p_.bound[i]);
     }
     while (layer_ > layer) {
-      for (uint32_t i = p_.layers[layer_ - 1].calls_end; i < p_.layers[layer_].calls_end; ++i) uninstall(i);
-      for (uint32_t i = p_.layers[layer_ - 1].gone_end; i < p_.layers[layer_].gone_end; ++i) install_one(p_.gone[i]);
+      const Layer& here = p_.layers[layer_];
+      const Layer& before = p_.layers[layer_ - 1];
+      for (uint32_t i = before.bound_end; i < here.bound_end; ++i) unbind(p_.bound[i]);
+      for (uint32_t i = before.calls_end; i < here.calls_end; ++i) uninstall(i);
       --layer_;
-      install_one(p_.layers[layer_].returning);
+      for (uint32_t i = before.gone_end; i < here.gone_end; ++i) install_one(p_.gone[i]);
+      install_one(before.returning);
     }
   }
   void install(uint32_t begin, uint32_t end) {
@@ -304,6 +321,7 @@ class Space {
     (op.ok() ? known_ : unknown_).set(op.slot);
     if (op.shape.total) total_.set(op.slot);
     if (op.shape.overwrites()) overwriting_.set(op.slot);
+    if (op.bound_from <= layer_) bound_.set(op.slot);
     better_[op.slot] = {};
     if (op.same == 0) return;
     auto relate = [&](uint32_t slot) {
@@ -325,17 +343,30 @@ class Space {
     unknown_.clear(op.slot);
     total_.clear(op.slot);
     overwriting_.clear(op.slot);
+    bound_.clear(op.slot);
     if (op.same == 0) return;
     auto forget = [&](uint32_t slot) { better_[slot].clear(op.slot); };
     known_.each(forget);
     unknown_.each(forget);
   }
 
+  // Of operations that are open; the others come with their bit, or are past.
+  void bind(uint32_t index) {
+    if (is_open(index)) bound_.set(p_.ops[index].slot);
+  }
+  void unbind(uint32_t index) {
+    if (is_open(index)) bound_.clear(p_.ops[index].slot);
+  }
+  bool is_open(uint32_t index) const {
+    const uint32_t slot = p_.ops[index].slot;
+    return table_[slot] == index && unknown_.test(slot);
+  }
+
   Prepared& p_;
   uint32_t layer_ = 0;
   std::vector<uint32_t> table_;  // slot -> op
   std::vector<Bits<W>> better_;
-  Bits<W> known_, unknown_, total_, overwriting_;
+  Bits<W> known_, unknown_, total_, overwriting_, bound_;
   uint64_t steps_ = 0;
 };
 
