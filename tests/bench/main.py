@@ -3,13 +3,14 @@ import argparse
 import signal
 import sys
 
+import checker
 import cluster
 import hashmap
 import simulator
 import single
 from common import Problem, Report
 
-PARTS = {"sim": simulator.measure, "checker": simulator.measure_checker, "single": single.measure,
+PARTS = {"sim": simulator.measure, "checker": checker.measure, "single": single.measure,
          "cluster": cluster.measure, "hashmap": hashmap.measure}
 
 

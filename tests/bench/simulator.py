@@ -1,4 +1,4 @@
-"""The simulator by itself, and the checker."""
+"""The simulator by itself."""
 import json
 import os
 import re
@@ -49,23 +49,3 @@ def measure(report, flags):
                           "of it in the run, ms": statistics.median(r["cpu_s"] for r, *_ in tiny) * 1000 / count,
                           "options": " ".join(TINY)}))
     report.add(Figure("sim", "peak memory of a seed", "MiB", max(peak for *_, peak in turns) / 1024, 64, True))
-
-
-def measure_checker(report, flags):
-    """The whole process, starting and reading the file included."""
-    if not re.search(r"^  check ", run([MNEME, "--help"])[0], re.M):
-        report.skip("checker", "this build has no command that checks history files")
-        return
-    folder = os.path.join(ROOT, "tests", "golden", "histories")
-    took = {}
-    for file in sorted(os.listdir(folder)):
-        if not file.endswith((".log", ".txt")):
-            continue
-        flags_for = ["--model", "register", "--format", "jepsen"] if file.endswith(".log") else \
-            ["--model", "kv", "--format", "kv"]
-        turns = [run([MNEME, "check", os.path.join(folder, file), *flags_for], 60, accept=(0, 1)) for _ in
-                 range(flags.turns)]
-        took[file] = statistics.median(cpu for _, _, cpu, _ in turns) * 1000
-    slowest = max(took, key=took.get)
-    report.add(Figure("checker", "slowest history", "ms", took[slowest], 10, True, details={
-        "file": slowest, "histories": len(took), "all of them, ms": sum(took.values())}))
