@@ -17,6 +17,7 @@ struct Flags {
   std::string model = "kv";
   std::string format = "jsonl";
   std::string html;
+  uint64_t steps = check::Budget{}.steps;
   bool json = false;
 };
 
@@ -32,10 +33,14 @@ int run_check(const Flags& flags) {
   text << file.rdbuf();
   if (!file) return complain(kIo, fmt::format("cannot read {}", flags.history));
   const std::string content = text.str();
-  auto report = check::run_check(
-      {.text = content, .name = flags.history, .model = *model, .format = *format, .html = !flags.html.empty()});
+  auto report = check::run_check({.text = content,
+                                  .name = flags.history,
+                                  .model = *model,
+                                  .format = *format,
+                                  .html = !flags.html.empty(),
+                                  .options = {.budget = {.steps = flags.steps}}});
   if (!report) return complain(kUsage, report.error().message);
-  fmt::print("{}", flags.json ? report->json + "\n" : report->text);
+  fmt::print("{}", flags.json ? report->json : report->text);
   if (!flags.html.empty()) {
     std::ofstream out(flags.html, std::ios::trunc);
     out << report->html;
@@ -54,6 +59,9 @@ void add_check(CLI::App& app, Run& run) {
   check->add_option("--model", flags->model, "register or kv")->capture_default_str();
   check->add_option("--format", flags->format, "jepsen, kv or jsonl")->capture_default_str();
   check->add_option("--html", flags->html, "write a timeline to this file");
+  check->add_option("--steps", flags->steps, "most steps of a search on one key; then the verdict is inconclusive")
+      ->check(CLI::Range(uint64_t{1}, UINT64_MAX))
+      ->capture_default_str();
   check->add_flag("--json", flags->json, "print one JSON object on stdout and nothing else");
   check->footer(
       "Examples:\n  mneme check tests/golden/histories/etcd_002.log --model register --format jepsen\n"
