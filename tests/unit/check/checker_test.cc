@@ -297,6 +297,25 @@ TEST_CASE("a budget that runs out gives no verdict", "[check]") {
   }
 }
 
+TEST_CASE("the frontier's memory follows concurrency: only the order that it finds grows with the history", "[check]") {
+  auto memory = [](size_t operations) {
+    Dice dice(5);
+    Recipe recipe{.kinds = {Kind::kGet, Kind::kSet, Kind::kCas}, .texts = {"1", "2", "3"}, .operations = operations};
+    recipe.clients = 6;
+    recipe.spoil_one_in = 0;
+    const History history = random_history(dice, recipe);
+    Verdict verdict = check::check(history, {.method = Method::kFrontier});
+    REQUIRE(verdict.answer == Answer::kLinearizable);
+    return verdict.memory;
+  };
+  constexpr size_t kBytesOfAChoice = 16;  // of which the order takes one for each operation at most
+  const uint64_t small = memory(2'000);
+  const uint64_t large = memory(40'000);
+  CAPTURE(small, large);
+  CHECK(small < 200'000);
+  CHECK(large < small + 38'000 * kBytesOfAChoice);
+}
+
 TEST_CASE("revisions spare a search, and wrong ones do no harm", "[check]") {
   History history = history_for_a_search();
   Dice dice(3);
