@@ -51,7 +51,7 @@ def concerned(tree, changed):
 
 
 def compiled(line, source, tree, build):
-    words = [word for word in shlex.split(line) if word not in ("-O3", "/usr/bin/ccache")]
+    words = [word for word in shlex.split(line) if word != "-O3" and Path(word).name != "ccache"]
     words[words.index("-o") + 1] = str(tree / (source + ".o"))
     words[words.index("-MF") + 1] = str(tree / (source + ".d"))
     words[words.index("-c") + 1] = str(tree / FOLDER / source)
