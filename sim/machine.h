@@ -2,15 +2,13 @@
 //
 // Fault model of processes:
 //   kill        the process is gone at once; its page cache stays, so the next one may read bytes that were never
-//   synced;
-//               its connections are closed by the operating system, what it had written to them still leaves
+//               synced; its connections are closed by the operating system, what it had written to them still leaves
 //   power loss  the process, the page cache and everything in flight are gone (see disk.h for what the disk keeps);
 //               peers are told nothing and find out by silence, or by a reset once the machine is up again
 //   pause       no fiber of the process runs and no event reaches it until it goes on; clocks do not pause
 //   slow CPU    every turn of a fiber keeps the process busy for a while: its next one, and all that reaches it, waits
-//   clocks      monotonic: runs faster or slower by a drift that may change, stands still at worst, never goes back;
-//   wall:
-//               offset and jumps both ways
+//   clocks      monotonic: runs faster or slower by a drift that may change, stands still at worst, never goes back
+//               wall: offset and jumps both ways, runs at the world's speed
 //
 // A crash first marks the process's environment dead, then unwinds its fibers: every call into a dead environment
 // throws Cancelled, so no destructor can improve the crash.

@@ -297,11 +297,11 @@ TEST_CASE_METHOD(Fixture, "a scope cancelled from above joins its children befor
 }
 
 TEST_CASE_METHOD(Fixture, "a fiber's lineage is that of its ancestors, whatever others spawn", "[fiber]") {
-  // Of two fibers, the second with two children; `others` are spawned between.
+  // Of two fibers of an actor, the second with two children; others are spawned before and after the actor.
   auto lineages = [this](int others) {
     std::vector<uint64_t> found;
     auto note = [&] { found.push_back(scheduler.current().lineage()); };
-    auto family = [&, others](Scope& scope) {
+    auto family = [&](Scope& scope) {
       scheduler.set_actor(7);
       scope.spawn("first", note);
       scope.spawn("second", [&] {
