@@ -294,7 +294,6 @@ void Peers::serve(env::Stream& stream, std::string buffer) {
         streams.erase(streams.begin());
       }
       streams.push_back(&stream);
-      if (streams.size() > 1) env_.trace.reached(Probe::old_connection_bytes_late);
       struct Leave {
         std::vector<env::Stream*>& streams;
         env::Stream* stream;
@@ -318,6 +317,8 @@ Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, Node
     auto step = parser.next(std::string_view(buffer).substr(used));
     if (step.progress == Progress::kError) return std::unexpected(step.error);
     if (step.progress == Progress::kDone) {
+      auto& streams = find(from)->inbound;
+      if (streams.back() != &stream) env_.trace.reached(Probe::old_connection_bytes_late);
       TRY(take_control(scope, from, step.type, step.body, pieces));
       used += step.consumed;
       continue;

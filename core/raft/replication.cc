@@ -56,8 +56,9 @@ size_t entries_that_fit(Core& c, const Progress& p, LogIndex from) {
   return count;
 }
 
+// Not to one that is being probed: a follower that is further than the checkpoint refuses it, and is probed then.
 bool may_send_snapshot_early(Core& c, const Progress& p) {
-  return c.checkpoint.index > p.match && c.checkpoint.index >= c.log.base().index &&
+  return p.flow == Flow::kReplicate && c.checkpoint.index > p.match && c.checkpoint.index >= c.log.base().index &&
          c.chance.rarely(Site::kEarlySnapshot, (p.id.value << 48) ^ p.next.value);
 }
 
