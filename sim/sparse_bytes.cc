@@ -7,12 +7,13 @@
 
 namespace mneme::sim {
 
+static constexpr SparseBytes::Sector kZeros{};
+
 void SparseBytes::resize(uint64_t size) {
   if (size < size_) {
     const uint64_t kept = (size + kSector - 1) / kSector;
     sectors_.erase(sectors_.lower_bound(kept), sectors_.end());
     // So that growing again brings zeros.
-    static constexpr Sector kZeros{};
     write(size, ByteView(kZeros).first(std::min(kept * kSector, size_) - size));
   }
   size_ = size;
@@ -37,14 +38,23 @@ void SparseBytes::write(uint64_t offset, ByteView data) {
     const uint64_t number = offset / kSector;
     const ByteView part = data.first(std::min<uint64_t>(data.size(), kSector - offset % kSector));
     const bool held = at != sectors_.end() && at->first == number;
-    Sector sector = held ? *at->second : Sector{};
-    std::memcpy(sector.data() + offset % kSector, part.data(), part.size());
-    if (sector != Sector{}) {
-      if (!held) at = sectors_.emplace_hint(at, number, nullptr);
-      at->second = std::make_shared<const Sector>(sector);
-      ++at;
-    } else if (held) {
+    const bool whole = part.size() == kSector;
+    const bool zeros = std::memcmp(part.data(), kZeros.data(), part.size()) == 0;
+    if (zeros && !held) {
+      // Nothing changes.
+    } else if (zeros && whole) {
       at = sectors_.erase(at);
+    } else {
+      auto sector = std::make_shared_for_overwrite<Sector>();
+      if (!whole) *sector = held ? *at->second : kZeros;
+      std::memcpy(sector->data() + offset % kSector, part.data(), part.size());
+      if (zeros && *sector == kZeros) {
+        at = sectors_.erase(at);
+      } else {
+        if (!held) at = sectors_.emplace_hint(at, number, nullptr);
+        at->second = std::move(sector);
+        ++at;
+      }
     }
     offset += part.size();
     data = data.subspan(part.size());
@@ -70,6 +80,24 @@ void SparseBytes::copy(const SparseBytes& from, uint64_t begin, uint64_t end) {
     begin = last * kSector;
   }
   if (begin < end) copy_bytes(end);
+}
+
+SparseBytes::Content SparseBytes::sector(uint64_t number) const {
+  auto found = sectors_.find(number);
+  return found == sectors_.end() ? nullptr : found->second;
+}
+
+void SparseBytes::put_sector(uint64_t number, Content content) {
+  CHECK(number * kSector < size_);
+  if (content && size_ < (number + 1) * kSector) {
+    Sector bytes = *content;
+    std::fill(bytes.begin() + static_cast<std::ptrdiff_t>(size_ % kSector), bytes.end(), uint8_t{0});
+    content = std::make_shared<const Sector>(bytes);
+  }
+  if (content && *content != kZeros)
+    sectors_.insert_or_assign(number, std::move(content));
+  else
+    sectors_.erase(number);
 }
 
 std::vector<uint64_t> SparseBytes::written_sectors() const {

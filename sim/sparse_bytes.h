@@ -18,6 +18,8 @@ namespace mneme::sim {
 class SparseBytes {
  public:
   static constexpr uint64_t kSector = limits::kSectorBytes;
+  using Sector = std::array<uint8_t, kSector>;
+  using Content = std::shared_ptr<const Sector>;  // of one sector; nullptr: zeros
 
   uint64_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
@@ -27,14 +29,15 @@ class SparseBytes {
   void read(uint64_t offset, std::span<uint8_t> into) const;
   void write(uint64_t offset, ByteView data);
   void copy(const SparseBytes& from, uint64_t begin, uint64_t end);
+  // One sector by its number, which put_sector() takes below size(); bytes behind size() do not count.
+  Content sector(uint64_t number) const;
+  void put_sector(uint64_t number, Content content);
   // The numbers of those that are not all zeros, ascending: all that takes memory.
   std::vector<uint64_t> written_sectors() const;
 
  private:
-  using Sector = std::array<uint8_t, kSector>;
-
   // By number. None is all zeros; bytes of the last one behind size() are zeros.
-  std::map<uint64_t, std::shared_ptr<const Sector>> sectors_;
+  std::map<uint64_t, Content> sectors_;
   uint64_t size_ = 0;
 };
 
