@@ -15,6 +15,7 @@ namespace {
 constexpr uint64_t kSector = SparseBytes::kSector;
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 40;
 constexpr size_t kMaxNameBytes = 255;
+constexpr WorldTime kHungPollNs = 2'000'000;
 
 // As the real disk has it. The root itself is "".
 Result<void> check_path(std::string_view path, bool may_be_root) {
@@ -34,16 +35,27 @@ Result<void> check_path(std::string_view path, bool may_be_root) {
 }  // namespace
 
 struct MachineDisk::Operation : Event {
-  Operation(World& w, uint32_t actor) : Event(EventKind::kDisk, actor), world(w), fiber(w.scheduler().current()) {}
-  void happen() override { world.scheduler().wake(fiber); }
-  World& world;
+  Operation(Machine& m, const DiskState& s)
+      : Event(EventKind::kDisk, m.actor()), machine(m), state(s), fiber(m.world().scheduler().current()) {}
+  void happen() override {
+    if (state.hung_)
+      wait_until(machine.world().now() + kHungPollNs);
+    else
+      machine.world().scheduler().wake(fiber);
+  }
+  void wait_until(WorldTime at) {
+    machine.world().events().schedule(*this, at);
+    if (machine.options().disk_blocks) machine.hold_until(at);
+  }
+  Machine& machine;
+  const DiskState& state;
   fiber::Fiber& fiber;
 };
 
 MachineDisk::MachineDisk(Machine& machine, DiskState& state) : machine_(machine), state_(state) {}
 MachineDisk::~MachineDisk() { CHECK(pending_.empty()); }
 
-void MachineDisk::take_time(Kind kind, uint64_t bytes) {
+uint64_t MachineDisk::take_time(Kind kind, uint64_t bytes) {
   World& world = machine_.world();
   machine_.life()->check_alive();
   const DiskOptions& options = state_.options_;
@@ -56,9 +68,8 @@ void MachineDisk::take_time(Kind kind, uint64_t bytes) {
     time += static_cast<int64_t>(
         Fate::scale(world.choose(Choice::kDiskTail, machine_.actor(), nth, 1), static_cast<uint64_t>(options.tail_ns)));
   time *= state_.slowness_;
-  Operation operation(world, machine_.actor());
-  world.events().schedule(operation, world.now() + time);
-  if (machine_.options().disk_blocks) machine_.hold_until(world.now() + time);
+  Operation operation(machine_, state_);
+  operation.wait_until(world.now() + time);
   pending_.push_back(&operation);
   {
     fiber::Shield shield(world.scheduler());
@@ -66,6 +77,7 @@ void MachineDisk::take_time(Kind kind, uint64_t bytes) {
   }
   std::erase(pending_, &operation);
   machine_.life()->check_alive();
+  return nth;
 }
 
 void MachineDisk::crashed() {
@@ -89,7 +101,7 @@ class MachineFile final : public env::File {
   ~MachineFile() override { --disk_.open_files_; }
 
   Result<size_t> read(uint64_t offset, std::span<uint8_t> into) override {
-    disk_.take_time(MachineDisk::Kind::kRead, into.size());
+    const uint64_t nth = disk_.take_time(MachineDisk::Kind::kRead, into.size());
     if (offset >= content().size() || into.empty()) return size_t{0};
     size_t count = std::min<size_t>(into.size(), content().size() - offset);
     if (auto sector = content().unreadable_in(offset, offset + count)) {
@@ -97,6 +109,7 @@ class MachineFile final : public env::File {
         return fail(ErrorCode::kIo, fmt::format("reading {} at byte {}: input/output error", path_, offset));
       count = *sector * kSector - offset;
     }
+    count = shortened(nth, count);
     content().cached().read(offset, into.first(count));
     machine_.world().fold_bytes(EventKind::kDisk, machine_.actor(), into.first(count));
     return count;
@@ -124,7 +137,7 @@ class MachineFile final : public env::File {
   Result<void> truncate(uint64_t size_bytes) override {
     machine_.life()->check_alive();
     TRY(may_write(size_bytes, 0));
-    if (size_bytes > content().size() && state_.full_) return full();
+    if (size_bytes > content().size() && size_bytes > state_.room(*inode_)) return full();
     content().truncate(size_bytes);
     disk_.take_time(MachineDisk::Kind::kMeta, 0);
     return {};
@@ -142,6 +155,12 @@ class MachineFile final : public env::File {
     return fail(ErrorCode::kNoSpace, fmt::format("writing {}: no space left on device", path_));
   }
 
+  size_t shortened(uint64_t nth, size_t count) const {
+    World& world = machine_.world();
+    if (!world.chance(state_.short_reads_ppm_, Choice::kShortRead, machine_.actor(), nth)) return count;
+    return 1 + Fate::scale(world.choose(Choice::kShortRead, machine_.actor(), nth, 1), count);
+  }
+
   Result<void> may_write(uint64_t offset, uint64_t bytes) const {
     if (!writable_) return fail(ErrorCode::kInvalid, fmt::format("writing {}: it is open for reading only", path_));
     if (offset > kMaxFileBytes - bytes)
@@ -153,10 +172,15 @@ class MachineFile final : public env::File {
     machine_.life()->check_alive();
     TRY(may_write(offset, data.size()));
     if (data.empty()) return {};
-    if (offset + data.size() > content().size() && state_.full_) return full();
-    TRY(may_write_parts(offset, offset + data.size()));
-    content().write(offset, data);
-    machine_.world().fold_bytes(EventKind::kDisk, machine_.actor(), data);
+    const uint64_t end = offset + data.size();
+    const uint64_t room = end <= content().size() ? end : state_.room(*inode_);
+    const ByteView fitting = end <= room ? data : data.first(offset < room ? room - offset : 0);
+    if (!fitting.empty()) {
+      TRY(may_write_parts(offset, offset + fitting.size()));
+      content().write(offset, fitting);
+      machine_.world().fold_bytes(EventKind::kDisk, machine_.actor(), fitting);
+    }
+    if (fitting.size() < data.size()) return full();
     return {};
   }
 
@@ -196,7 +220,8 @@ Result<std::unique_ptr<env::File>> MachineDisk::open(const std::string& path, en
   if (mode == env::OpenMode::kCreate) {
     if (inode) return fail(ErrorCode::kExists, fmt::format("{} exists already", path));
     if (!at.directory) return fail(ErrorCode::kNotFound, fmt::format("creating {}: no such directory", path));
-    if (state_.full_) return fail(ErrorCode::kNoSpace, fmt::format("creating {}: no space left on device", path));
+    if (!state_.has_room_for_entry())
+      return fail(ErrorCode::kNoSpace, fmt::format("creating {}: no space left on device", path));
     inode = state_.tree_.make(at, false);
     machine_.world().detail(machine_.actor(), "disk", "{}: created", path);
   } else if (!inode) {
@@ -231,7 +256,8 @@ Result<void> MachineDisk::make_dir(const std::string& path) {
   }
   if (!at.directory)
     return fail(ErrorCode::kNotFound, fmt::format("making directory {}: no such parent directory", path));
-  if (state_.full_) return fail(ErrorCode::kNoSpace, fmt::format("making directory {}: no space left on device", path));
+  if (!state_.has_room_for_entry())
+    return fail(ErrorCode::kNoSpace, fmt::format("making directory {}: no space left on device", path));
   state_.tree_.make(at, true);
   return {};
 }
@@ -271,7 +297,7 @@ Result<void> MachineDisk::remove(const std::string& path) {
 Result<void> MachineDisk::sync_dir(const std::string& path) {
   TRY(check_path(path, true));
   take_time(Kind::kSync, 0);
-  state_.tree_.sync(*TRY(directory(path, "syncing")));
+  state_.sync_directory(TRY(directory(path, "syncing")));
   machine_.world().detail(machine_.actor(), "disk", "directory {}: synced", path.empty() ? "/" : path);
   return {};
 }

@@ -39,8 +39,8 @@ class MachineDisk final : public env::Disk {
   friend class MachineFile;
   struct Operation;
   enum class Kind : uint8_t { kRead, kWrite, kSync, kMeta };
-  // Suspends for as long as an operation takes; throws Cancelled when the process crashed meanwhile.
-  void take_time(Kind kind, uint64_t bytes);
+  // Suspends for as long as an operation takes, and numbers it; throws Cancelled when the process crashed meanwhile.
+  uint64_t take_time(Kind kind, uint64_t bytes);
   Result<std::shared_ptr<Inode>> directory(const std::string& path, const char* operation);
 
   Machine& machine_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "sim/world.h"
 
@@ -11,6 +12,9 @@ namespace mneme::sim {
 namespace {
 
 constexpr uint64_t kSector = SparseBytes::kSector;
+constexpr uint64_t kPage = FileContent::kPage;
+
+uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 uint64_t sectors_of(uint64_t bytes) { return (bytes + kSector - 1) / kSector; }
 
 // The newest when the draw is small, so that benign values are.
@@ -29,6 +33,7 @@ void DiskState::settle(Inode& inode, uint64_t size_version, Choice choice, uint6
 
 void DiskState::power_loss() {
   const uint64_t cause = ++power_losses_;
+  promises_.clear();
   tree_.lose_unsynced([&](size_t i) { return world_.chance(500'000, Choice::kTornEntry, actor_, cause, i); });
   for (auto& [path, inode] : tree_.durable()) {
     if (inode->directory) continue;
@@ -41,7 +46,32 @@ void DiskState::power_loss() {
   }
 }
 
-void DiskState::wipe() { tree_.wipe(); }
+void DiskState::wipe() {
+  promises_.clear();
+  tree_.become(DiskTree());
+}
+
+static std::string describe(const DiskTree& tree) {
+  uint64_t files = 0;
+  uint64_t bytes = 0;
+  for (auto& [path, inode] : tree.durable()) {
+    files += !inode->directory;
+    bytes += inode->content.durable().size();
+  }
+  return files == 0 ? "" : fmt::format("{} files, {} bytes", files, bytes);
+}
+
+std::string DiskState::take_copy() {
+  copy_ = tree_.copy_of_durable();
+  return describe(*copy_);
+}
+
+std::string DiskState::restore_copy() {
+  if (!copy_) return "";
+  promises_.clear();
+  tree_.become(*copy_);
+  return describe(tree_);
+}
 
 // --- Damage
 
@@ -82,6 +112,16 @@ std::string DiskState::make_unreadable(uint64_t cause) {
   return fmt::format("file {} sector {}", inode->number, sector);
 }
 
+std::string DiskState::evict() {
+  size_t files = 0;
+  for (auto& [path, inode] : tree_.cached()) {
+    if (inode->directory || inode->content.size() == 0) continue;
+    inode->content.evict();
+    ++files;
+  }
+  return files == 0 ? "" : fmt::format("the cache of {} files", files);
+}
+
 // --- Syncs
 
 bool DiskState::sync_file(const std::shared_ptr<Inode>& inode, uint64_t operations) {
@@ -89,13 +129,106 @@ bool DiskState::sync_file(const std::shared_ptr<Inode>& inode, uint64_t operatio
     settle(*inode, inode->content.size_versions() - 1, Choice::kFailedSyncSector, operations_);
     return false;
   }
-  inode->content.sync(operations);
+  if (lying_) {
+    promise(inode, operations);
+    return true;
+  }
+  keep_promises();
+  if (!strays_.empty() && !inode->content.unsynced_writes(operations).empty()) {
+    const Stray stray = strays_.front();
+    strays_.erase(strays_.begin());
+    sync_with_stray(*inode, operations, stray);
+  } else {
+    inode->content.sync(operations);
+  }
   return true;
 }
 
+void DiskState::sync_directory(const std::shared_ptr<Inode>& directory) {
+  if (lying_) return promise(directory, 0);
+  keep_promises();
+  tree_.sync(*directory);
+}
+
+void DiskState::promise(const std::shared_ptr<Inode>& inode, uint64_t operations) {
+  auto known = std::find_if(promises_.begin(), promises_.end(), [&](const Promise& p) { return p.inode == inode; });
+  if (known == promises_.end())
+    promises_.push_back({inode, operations});
+  else
+    known->operations = std::max(known->operations, operations);
+}
+
+void DiskState::keep_promises() {
+  for (const Promise& promise : promises_) {
+    if (promise.inode->directory)
+      tree_.sync(*promise.inode);
+    else
+      promise.inode->content.sync(promise.operations);
+  }
+  promises_.clear();
+}
+
+// Half of the time all of a write, otherwise a part.
+FileContent::Run DiskState::pick_run(const std::vector<FileContent::Run>& runs, uint64_t cause) const {
+  auto pick = [&](uint64_t nth, uint64_t n) {
+    return Fate::scale(world_.choose(Choice::kStrayWrite, actor_, cause, nth), n);
+  };
+  FileContent::Run run = runs[pick(0, runs.size())];
+  if (pick(1, 2) == 0) return run;
+  const uint64_t skipped = pick(2, run.count);
+  return {run.first + skipped, 1 + pick(3, run.count - skipped)};
+}
+
+void DiskState::sync_with_stray(Inode& inode, uint64_t operations, const Stray& stray) {
+  const FileContent::Run run = pick_run(inode.content.unsynced_writes(operations), stray.cause);
+  auto sectors = [&] {
+    std::vector<FileContent::DurableSector> contents;
+    for (uint64_t i = 0; i < run.count; ++i) contents.push_back(inode.content.durable_sector(run.first + i));
+    return contents;
+  };
+  const std::vector<FileContent::DurableSector> before = sectors();
+  inode.content.sync(operations);
+  const std::vector<FileContent::DurableSector> after = sectors();
+  for (uint64_t i = 0; i < run.count; ++i) inode.content.overwrite(run.first + i, before[i]);
+  std::string sentence =
+      fmt::format("file {} sectors {} to {}: the write is ", inode.number, run.first, run.first + run.count - 1);
+  sentence += stray.misdirected ? misdirect(after, inode, run.first, stray.cause) : "lost";
+  world_.record(actor_, "fault", sentence);
+}
+
+// Says where they go.
+std::string DiskState::misdirect(const std::vector<FileContent::DurableSector>& sectors, const Inode& from,
+                                 uint64_t first, uint64_t cause) {
+  auto inode = pick_file(cause);
+  if (!inode) return "lost";
+  uint64_t to = pick_sector(*inode, cause);
+  if (inode.get() == &from && to == first) to = first + sectors.size();
+  for (size_t i = 0; i < sectors.size(); ++i) inode->content.overwrite(to + i, sectors[i]);
+  return fmt::format("misdirected to file {} sector {}", inode->number, to);
+}
+
 void DiskState::cancel_failures() {
-  fail_next_sync_ = full_ = false;
+  fail_next_sync_ = lying_ = full_ = hung_ = false;
+  strays_.clear();
+  space_ = UINT64_MAX;
+  short_reads_ppm_ = 0;
   slowness_ = 1;
+}
+
+// --- Space
+
+uint64_t DiskState::bytes_used() const {
+  uint64_t total = 0;
+  for (auto& [path, inode] : tree_.cached()) total += whole_pages(inode->content.size());
+  return total;
+}
+
+uint64_t DiskState::room(const Inode& inode) const {
+  const uint64_t allocated = whole_pages(inode.content.size());
+  if (full_) return allocated;
+  if (space_ == UINT64_MAX) return UINT64_MAX;
+  const uint64_t used = bytes_used();
+  return allocated + (used < space_ ? (space_ - used) / kPage * kPage : 0);
 }
 
 }  // namespace mneme::sim

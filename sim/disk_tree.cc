@@ -26,6 +26,20 @@ Listing list_all(const Inode& root, Inode::Entries Inode::*entries) {
   return listing;
 }
 
+std::shared_ptr<Inode> copy_durable(const Inode& from) {
+  auto copy = std::make_shared<Inode>();
+  copy->number = from.number;
+  copy->directory = from.directory;
+  copy->content = FileContent(from.content.durable());
+  for (auto& [name, inode] : from.durable_entries) {
+    auto below = copy_durable(*inode);
+    below->durable_parent = copy;
+    copy->durable_entries[name] = std::move(below);
+  }
+  copy->entries = copy->durable_entries;
+  return copy;
+}
+
 }  // namespace
 
 DiskTree::DiskTree() : root_(std::make_shared<Inode>()) { root_->directory = true; }
@@ -149,9 +163,18 @@ std::vector<std::pair<std::string, std::shared_ptr<Inode>>> DiskTree::durable() 
   return list_all(*root_, &Inode::durable_entries);
 }
 
-void DiskTree::wipe() {
-  root_ = std::make_shared<Inode>();
-  root_->directory = true;
+std::vector<std::pair<std::string, std::shared_ptr<Inode>>> DiskTree::cached() const {
+  return list_all(*root_, &Inode::entries);
+}
+
+DiskTree DiskTree::copy_of_durable() const {
+  DiskTree copy;
+  copy.root_ = copy_durable(*root_);
+  return copy;
+}
+
+void DiskTree::become(const DiskTree& other) {
+  root_ = copy_durable(*other.root_);
   changes_.clear();
 }
 

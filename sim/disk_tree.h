@@ -63,9 +63,13 @@ class DiskTree {
   // holds(i) is called for the changes, latest first, that no later one needs, and says whether the ith holds.
   void lose_unsynced(const std::function<bool(size_t change)>& holds);
 
-  // Everything that a power loss leaves for sure, by path, the root left out.
+  // Everything that a power loss leaves for sure, with `cached` what processes see, by path, the root left out.
   std::vector<std::pair<std::string, std::shared_ptr<Inode>>> durable() const;
-  void wipe();
+  std::vector<std::pair<std::string, std::shared_ptr<Inode>>> cached() const;
+  // A tree of its own with the durable part of this one, all of it durable.
+  DiskTree copy_of_durable() const;
+  // Takes over the durable part of another in place of its own. Inodes go on being numbered as before.
+  void become(const DiskTree& other);
 
  private:
   // A change of one or two entries.

@@ -46,6 +46,8 @@ enum class Choice : uint32_t {
   kSwarm = 102,
   kClient = 103,
   kMachine = 104,  // scenarios: what sets one machine apart from another
+  kStrayWrite = 120,  // disk: which part of what a lost or misdirected write is
+  kShortRead,
 };
 
 class Fate {

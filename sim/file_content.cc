@@ -92,6 +92,14 @@ void FileContent::sync(uint64_t operations) {
   if (pending_.empty()) touched_end_ = 0;
 }
 
+std::vector<FileContent::Run> FileContent::unsynced_writes(uint64_t operations) const {
+  std::vector<Run> runs;
+  for (size_t i = 0; i < pending_.size() && done_ + i < operations; ++i)
+    if (pending_[i].is_write())
+      runs.push_back({pending_[i].first_sector(), pending_[i].end_sector() - pending_[i].first_sector()});
+  return runs;
+}
+
 uint64_t FileContent::size_versions() const {
   uint64_t versions = 1;
   for (const Operation& operation : pending_) versions += operation.size_steps();
@@ -167,6 +175,19 @@ void FileContent::flip(uint64_t offset, uint8_t mask) {
   durable_.read(offset, {&byte, 1});
   byte ^= mask;
   durable_.write(offset, {&byte, 1});
+}
+
+FileContent::DurableSector FileContent::durable_sector(uint64_t sector) const {
+  return {durable_.sector(sector), !unreadable_.contains(sector)};
+}
+
+void FileContent::overwrite(uint64_t sector, DurableSector with) {
+  if (sector * kSector >= durable_.size()) return;
+  durable_.put_sector(sector, std::move(with.content));
+  if (with.readable)
+    unreadable_.erase(sector);
+  else
+    unreadable_.insert(sector);
 }
 
 std::optional<uint64_t> FileContent::unreadable_in(uint64_t begin, uint64_t end) const {

@@ -26,6 +26,12 @@ class FileContent {
  public:
   static constexpr uint64_t kPage = 4096;
 
+  // A run of sectors.
+  struct Run {
+    uint64_t first = 0;
+    uint64_t count = 0;
+  };
+
   FileContent() = default;
   explicit FileContent(const SparseBytes& durable) : cached_(durable), durable_(durable) {}
 
@@ -40,6 +46,9 @@ class FileContent {
   uint64_t operations() const { return done_ + pending_.size(); }
   // Makes the first so many operations durable; nothing when an earlier call has done it.
   void sync(uint64_t operations);
+  // The sectors of each of the writes that sync(operations) would make durable.
+  std::vector<Run> unsynced_writes(uint64_t operations) const;
+
   // One of the states that a power loss may leave becomes the durable one, and no operation is pending any more.
   // `size_version` is below size_versions(), 0 being the durable size and the last one that of the cache;
   // choose(sector, n) is called for each written sector below that size, ascending, and says which of n >= 2 versions
@@ -51,6 +60,12 @@ class FileContent {
 
   // Damage to what is durable, not seen through the cache.
   void flip(uint64_t offset, uint8_t mask);
+  struct DurableSector {
+    SparseBytes::Content content;
+    bool readable = true;
+  };
+  DurableSector durable_sector(uint64_t sector) const;
+  void overwrite(uint64_t sector, DurableSector with);  // nothing behind the end
   // Reading the sector fails until it is written again as a whole.
   void make_unreadable(uint64_t sector) { unreadable_.insert(sector); }
   // The first sector of those bytes that cannot be read. One that was written again can be, from the cache.

@@ -39,6 +39,7 @@ class Run {
         {2900, "reset", &Run::reset},
         {3300, "failed sync", &Run::fail_sync},
         {3700, "slow disk", &Run::slow_disk},
+        {4100, "hung disk", &Run::hang_disk},
         {4500, "pause", &Run::pause},
     };
     return all;
@@ -128,6 +129,13 @@ class Run {
   }
   void fail_sync() { world_.machine(kRed).disk().fail_next_sync(); }
   void slow_disk() { world_.machine(kRed).disk().set_slowness(50); }
+  void hang_disk() {
+    world_.machine(kRed).disk().set_hung(true);
+    scope_->spawn("go on", [this] {
+      world_.sleep_for(300 * kMs);
+      world_.machine(kRed).disk().set_hung(false);
+    });
+  }
   void pause() { world_.machine(kRed).pause_until(world_.now() + 300 * kMs); }
 
   World world_;
