@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <limits>
 
 #include "core/base/check.h"
@@ -20,6 +21,7 @@ namespace mneme::disk {
 namespace {
 
 constexpr const char* kLockName = "LOCK";
+constexpr size_t kMaxNameBytes = NAME_MAX;
 
 // A descriptor that closes itself.
 class Descriptor {
@@ -45,7 +47,7 @@ Result<void> check_path(std::string_view path, bool may_be_root) {
   for (std::string_view rest = path;;) {
     size_t slash = rest.find('/');
     std::string_view part = rest.substr(0, slash);
-    if (part.empty() || part == "." || part == "..")
+    if (part.empty() || part == "." || part == ".." || part.size() > kMaxNameBytes)
       return fail(ErrorCode::kInvalid, fmt::format("'{}' is not a path below the data directory", path));
     if (slash == std::string_view::npos) return {};
     rest.remove_prefix(slash + 1);
@@ -107,16 +109,26 @@ class RealDisk final : public env::Disk {
     TRY(check_path(from, false));
     TRY(check_path(to, false));
     const std::string both = fmt::format("{} to {}", from, to);
-    TRY(call("rename", both,
-             [&] { return ::renameat(descriptor_.get(), from.c_str(), descriptor_.get(), to.c_str()); }));
+    TRY(call("rename", both, [&] {
+      // Only a file replaces a file. The system would let a directory replace an empty one.
+      struct stat old;
+      struct stat there;
+      if (from != to && ::fstatat(descriptor_.get(), from.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0 &&
+          ::fstatat(descriptor_.get(), to.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+          (S_ISDIR(old.st_mode) || S_ISDIR(there.st_mode))) {
+        errno = EEXIST;
+        return -1;
+      }
+      return ::renameat(descriptor_.get(), from.c_str(), descriptor_.get(), to.c_str());
+    }));
     return {};
   }
 
   Result<void> remove(const std::string& path) override {
     TRY(check_path(path, false));
     TRY(call("remove", path, [&] {
-      int result = ::unlinkat(descriptor_.get(), path.c_str(), 0);
-      return result != 0 && errno == EISDIR ? ::unlinkat(descriptor_.get(), path.c_str(), AT_REMOVEDIR) : result;
+      const int result = ::unlinkat(descriptor_.get(), path.c_str(), 0);
+      return result != 0 && errno == EISDIR ? remove_directory(path) : result;
     }));
     return {};
   }
@@ -179,6 +191,27 @@ class RealDisk final : public env::Disk {
       return ::openat(descriptor_.get(), directory.empty() ? "." : directory.c_str(),
                       O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     });
+  }
+
+  // The lock's own file is no content of the directory, and goes with it, unless somebody holds the lock.
+  int remove_directory(const std::string& path) const {
+    const int result = ::unlinkat(descriptor_.get(), path.c_str(), AT_REMOVEDIR);
+    if (result == 0 || (errno != ENOTEMPTY && errno != EEXIST)) return result;
+    const int directory = ::openat(descriptor_.get(), path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    std::vector<std::string> names;
+    if (directory < 0 || read_names(directory, names) != 0) return -1;
+    const std::string lock_path = path + '/' + kLockName;
+    Descriptor lock(::openat(descriptor_.get(), lock_path.c_str(), O_RDWR | O_CLOEXEC));
+    if (!names.empty() || lock.get() < 0) {
+      errno = ENOTEMPTY;
+      return -1;
+    }
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) errno = EBUSY;
+      return -1;
+    }
+    if (::unlinkat(descriptor_.get(), lock_path.c_str(), 0) != 0) return -1;
+    return ::unlinkat(descriptor_.get(), path.c_str(), AT_REMOVEDIR);
   }
 
   // Takes the descriptor over. The lock's own file is no content of the directory.

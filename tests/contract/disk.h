@@ -88,6 +88,7 @@ void strange_paths(World& world) {
       CHECK(is(disk.lock(path), ErrorCode::kInvalid));
     }
     CHECK(is(disk.open(std::string("a\0b", 3), env::OpenMode::kCreate), ErrorCode::kInvalid));
+    CHECK(is(disk.open(std::string(256, 'x'), env::OpenMode::kCreate), ErrorCode::kInvalid));
     CHECK(TRY(disk.list("")) == std::vector<std::string>{"d"});
     return {};
   });
@@ -130,7 +131,10 @@ void growing_and_shrinking(World& world) {
     CHECK(TRY(read_at(*file, 0, 10)).empty());
     TRY(file->truncate(3'000));
     CHECK(TRY(read_at(*file, 0, 4'000)) == Bytes(3'000));
-    CHECK_FALSE(file->write(std::numeric_limits<uint64_t>::max() - 1, as_bytes("abc")).has_value());
+    constexpr uint64_t kHuge = std::numeric_limits<uint64_t>::max() - 1;
+    CHECK(is(file->write(kHuge, as_bytes("abc")), ErrorCode::kTooLarge));
+    CHECK(is(file->write_and_sync(kHuge, as_bytes("abc")), ErrorCode::kTooLarge));
+    CHECK(is(file->truncate(kHuge), ErrorCode::kTooLarge));
     return {};
   });
 }
@@ -200,6 +204,17 @@ void renaming_and_removing(World& world) {
     CHECK(is(disk.rename("d/c", "missing/c"), ErrorCode::kNotFound));
     CHECK(is(disk.remove("b"), ErrorCode::kNotFound));
     CHECK(is(disk.remove("d"), ErrorCode::kExists));
+    // Only a file replaces a file.
+    TRY(disk.make_dir("empty"));
+    TRY(make_file(disk, "file", {}));
+    CHECK(is(disk.rename("d", "empty"), ErrorCode::kExists));
+    CHECK(is(disk.rename("d", "file"), ErrorCode::kExists));
+    CHECK(is(disk.rename("file", "empty"), ErrorCode::kExists));
+    CHECK(is(disk.rename("d/c", "d"), ErrorCode::kExists));
+    CHECK(is(disk.rename("d", "d/below"), ErrorCode::kInvalid));
+    TRY(disk.rename("d", "d"));
+    TRY(disk.remove("empty"));
+    TRY(disk.remove("file"));
     TRY(disk.rename("d", "moved"));
     CHECK(TRY(env::read_file(disk, "moved/c", 100)) == bytes_of("new"));
     TRY(disk.remove("moved/c"));
@@ -229,6 +244,15 @@ void locking(World& world) {
     }
     auto again = TRY(disk.lock("d"));
     CHECK(is(disk.lock("missing"), ErrorCode::kNotFound));
+    CHECK(is(disk.remove("d"), ErrorCode::kBusy));
+    TRY(disk.rename("d", "moved"));
+    CHECK(is(disk.lock("moved"), ErrorCode::kBusy));
+    TRY(make_file(disk, "moved/file", {}));
+    again.reset();
+    CHECK(is(disk.remove("moved"), ErrorCode::kExists));
+    TRY(disk.remove("moved/file"));
+    TRY(disk.remove("moved"));
+    TRY(disk.remove("e"));
     return {};
   });
 }
