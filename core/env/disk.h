@@ -9,7 +9,7 @@
 // Calls suspend until the operation is done and are not cancellable: buffers stay with the caller's stack frame, which
 // waits. (In a simulated crash they throw Cancelled at once, the operation having been taken over or dropped.)
 // Operations of different fibers run in any order; those of one fiber in its order. Paths are relative to the disk's
-// root, separated by '/', without "." or "..".
+// root, separated by '/', without "." or "..", no part longer than 255 bytes; others give kInvalid.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,7 @@ class File {
   // The number of bytes read: fewer than asked for at the end of the file, 0 behind it; possibly fewer anywhere, so use
   // read_exactly() or read_up_to(). kIo: a sector cannot be read.
   virtual Result<size_t> read(uint64_t offset, std::span<uint8_t> into) = 0;
-  // Writes all of `data`, growing the file where needed, or fails with some of it written. kNoSpace, kIo.
+  // Writes all of `data`, growing the file where needed, or fails with some of it written. kNoSpace, kIo, kTooLarge.
   virtual Result<void> write(uint64_t offset, ByteView data) = 0;
   // write() and sync() in one operation, which may cost one system call and one suspension less.
   virtual Result<void> write_and_sync(uint64_t offset, ByteView data) = 0;
@@ -60,9 +60,10 @@ class Disk {
   virtual Result<std::vector<std::string>> list(const std::string& directory) = 0;
   // Success when it is there already; the parent must exist.
   virtual Result<void> make_dir(const std::string& path) = 0;
-  // Replaces `to` when it exists, atomically.
+  // Replaces `to` when it exists, atomically. kExists: it does, and is a directory or to be replaced by one. kInvalid:
+  // a directory below itself.
   virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
-  // A file, or an empty directory.
+  // A file, or an empty directory. kExists: it is not empty. kBusy: somebody holds its lock.
   virtual Result<void> remove(const std::string& path) = 0;
   virtual Result<void> sync_dir(const std::string& directory) = 0;
   // Excludes every other process from the directory. kBusy: somebody has it.
