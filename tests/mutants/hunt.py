@@ -1,9 +1,11 @@
 """The work behind script/mutants: plant a mistake, count the seeds until the simulator notices.
 
-A mutant is a patch with a header of `key: value` lines (id, mistake, expected, source). It is applied to a copy of the
-tracked files under build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what
-it touches. Seeds run in growing batches, every batch to its end, so that the lowest seed that fails does not depend on
-timing.
+A mutant is a patch with a header of `key: value` lines: id; mistake; expected, the properties that may catch it; source;
+and, where today's simulation cannot catch it, needs: what it lacks. It is applied to a copy of the tracked files under
+build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what it touches. Seeds run
+in growing batches, every batch to its end, so that the lowest seed that fails does not depend on timing.
+
+Known mistakes that are not patches stand in pending.txt, with the reason.
 """
 import argparse
 import fcntl
@@ -15,7 +17,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+
+import report
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHES = ROOT / "tests" / "mutants"
@@ -27,7 +32,9 @@ FIRST_BATCH = 4
 LARGEST_BATCH = 128
 RANGE_DISTANCE = 1_000_000
 LEAST_CONTROL = 500
-KEYS = ("id", "mistake", "expected", "source")
+CASUAL_RANGES, RECORDED_RANGES = 1, 5
+KEYS = ("id", "mistake", "expected", "source", "needs")
+PENDING_KEYS = ("id", "state", "mistake", "reason", "source")
 
 
 class Usage(Exception):
@@ -55,23 +62,27 @@ def clear():
 # --- Patches
 
 
+def read_text(path):
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Usage(f"{path}: {error.strerror if isinstance(error, OSError) else 'is not text'}")
+
+
+def fields_of(lines, keys):
+    matches = (re.match(r"(\w+):\s*(.*)$", line) for line in lines)
+    return {match[1]: match[2].strip() for match in matches if match and match[1] in keys}
+
+
 class Mutant:
     def __init__(self, path):
         self.path = Path(path)
-        try:
-            text = self.path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Usage(f"{path}: {error.strerror if isinstance(error, OSError) else 'is not text'}")
-        fields = {}
-        for line in text.splitlines():
-            if line.startswith(("diff ", "--- ", "Index: ")):
-                break
-            match = re.match(r"(\w+):\s*(.*)$", line)
-            if match and match[1] in KEYS:
-                fields[match[1]] = match[2].strip()
+        header = re.split(r"^(?:diff |--- |Index: )", read_text(path), maxsplit=1, flags=re.MULTILINE)[0]
+        fields = fields_of(header.splitlines(), KEYS)
         self.id = fields.get("id", self.path.stem)
         self.mistake = fields.get("mistake", "")
         self.source = fields.get("source", "")
+        self.needs = fields.get("needs", "")
         self.expected = [name.strip() for name in fields.get("expected", "").split("|") if name.strip()]
         self.planted = self.path.parent == PATCHES
 
@@ -82,6 +93,20 @@ def known_mutants():
         if mutant.id != mutant.path.stem or not mutant.mistake or not mutant.expected:
             raise Usage(f"{mutant.path}: the header must have id: (as the file is named), mistake: and expected:")
     return mutants
+
+
+def pending_lines(planted):
+    """The entries of pending.txt: blocks of fields, apart by blank lines; '#' begins a comment."""
+    path = PATCHES / "pending.txt"
+    text = re.sub(r"^#.*\n", "", read_text(path), flags=re.MULTILINE)
+    entries = [fields_of(block.splitlines(), PENDING_KEYS) for block in re.split(r"\n\s*\n", text.strip())]
+    taken = [mutant.id for mutant in planted] + [entry.get("id") for entry in entries]
+    for entry in entries:
+        complete = all(entry.get(key) for key in PENDING_KEYS) and entry["state"] in ("pending", "inexpressible")
+        if not complete or taken.count(entry["id"]) > 1:
+            raise Usage(f"{path}: entry {entry} needs an id of its own, a state (pending or inexpressible), a mistake, a "
+                        f"reason and a source")
+    return entries
 
 
 def choose(ids, files):
@@ -229,83 +254,87 @@ def hunt(name, command, first, budget, black_box):
     return found
 
 
+def median_of(runs):
+    """The run in the middle, by CPU time, one that missed being slower than all others; and what all runs say."""
+    ordered = sorted(runs, key=lambda found: (not found["caught"], found["cpu_s"]))
+    middle = ordered[(len(ordered) - 1) // 2]
+    caught = [found for found in runs if found["caught"]]
+    return dict(middle, declared=bool(caught) and all(found["declared"] for found in caught), caught_in=len(caught),
+                properties=dict(Counter(found["property"] for found in caught).most_common()), ranges=runs)
+
+
+def hunt_in_ranges(mutant, command, arguments, black_box):
+    judge = "the black box alone" if black_box else "the simulator"
+    runs = []
+    for nth in range(arguments.ranges):
+        budget = arguments.black_box_seconds if black_box else arguments.seconds
+        found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, budget, black_box)
+        found["declared"] = found["caught"] and found["property"] in mutant.expected
+        runs.append(found)
+        if found["caught"]:
+            say(f"{mutant.id}: {judge} caught it: {found['property']}, seed {found['seed']}, "
+                f"{found['cpu_s']:.1f} CPU seconds")
+        else:
+            say(f"{mutant.id}: {judge} missed it in {found['seeds']} seeds, {found['cpu_s']:.0f} CPU seconds")
+        if 2 * sum(not found["caught"] for found in runs) > arguments.ranges:
+            break  # the median is known
+    return median_of(runs)
+
+
 def examine(mutant, command, arguments):
-    report = {"id": mutant.id, "mistake": mutant.mistake, "source": mutant.source, "expected": mutant.expected}
-    for mode in ("all", "black_box"):
-        runs = []
-        for nth in range(arguments.ranges):
-            found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, arguments.seconds, mode == "black_box")
-            found["declared"] = found["caught"] and found["property"] in mutant.expected
-            runs.append(found)
-            judge = "the black box alone" if mode == "black_box" else "the simulator"
-            if found["caught"]:
-                say(f"{mutant.id}: {judge} caught it: {found['property']}, seed {found['seed']}, "
-                    f"{found['cpu_s']:.1f} CPU seconds")
-            else:
-                say(f"{mutant.id}: {judge} missed it in {found['seeds']} seeds, {found['cpu_s']:.0f} CPU seconds")
-        # The slowest of several ranges, and one that missed it before any that did not.
-        worst = max(runs, key=lambda found: (not found["caught"], found["seeds"]))
-        report[mode] = dict(worst, ranges=runs) if arguments.ranges > 1 else worst
-    report["caught"] = report["all"]["caught"]
-    return report
+    result = {"id": mutant.id, "mistake": mutant.mistake, "source": mutant.source, "expected": mutant.expected,
+              "needs": mutant.needs, "seconds": arguments.seconds, "black_box_seconds": arguments.black_box_seconds}
+    result.update(hunt_in_ranges(mutant, command, arguments, False))
+    result["black_box"] = hunt_in_ranges(mutant, command, arguments, True) if arguments.black_box_seconds else None
+    return result
 
 
-def run_control(command, seeds):
+def run_control(command, caught_at):
+    """Seeds from 1 on, and every seed at which a mutant was caught, without a mutant."""
     cases = SCRATCH / "cases" / "control"
     total = {"id": "control", "seeds": 0, "passed": 0, "failed": 0, "inconclusive": 0, "cpu_s": 0.0, "failures": []}
-    while total["seeds"] < seeds:
-        first = total["seeds"] + 1
-        result = simulate(command, first, min(first + LARGEST_BATCH - 1, seeds), cases, False)
+    spans = [(first, min(first + LARGEST_BATCH - 1, LEAST_CONTROL))
+             for first in range(1, LEAST_CONTROL + 1, LARGEST_BATCH)]
+    spans += [(seed, seed) for seed in sorted(set(caught_at)) if seed > LEAST_CONTROL]
+    for first, last in spans:
+        result = simulate(command, first, last, cases, False)
         for key in ("seeds", "passed", "failed", "inconclusive", "cpu_s", "failures"):
             total[key] += result[key]
-        show(f"control: {total['seeds']} of {seeds} seeds, {total['failed']} failed")
+        show(f"control: {total['seeds']} seeds, {total['failed']} failed")
     clear()
     total["cpu_s"] = round(total["cpu_s"], 2)
     total["clean"] = total["passed"] == total["seeds"]
     return total
 
 
-# --- What is printed
+def seeds_that_caught(result):
+    modes = [result, result.get("black_box")]
+    return [found["seed"] for mode in modes if mode for found in mode.get("ranges", []) if found["caught"]]
 
 
-def row(cells):
-    left = f"{cells[0]:<8} {cells[1]:<22} {cells[2]:>8} {cells[3]:>8} {cells[4]:>7}"
-    return f"{left}   {cells[5]:<18} {cells[6]:>8} {cells[7]:>7}".rstrip()
+# --- Results
 
 
-def replay(name, case):
-    return f"{os.path.relpath(SCRATCH / 'bin' / name)} replay {os.path.relpath(SCRATCH / case)}"
+def earlier_results(files, chosen):
+    """Results and control that --json printed to files, for the mutants chosen."""
+    results, controls = {}, []
+    for file in files:
+        try:
+            printed = json.loads(read_text(file))
+            results.update({result["id"]: result for result in printed["mutants"]})
+            controls.append(printed["control"])
+        except (ValueError, KeyError, TypeError):
+            raise Usage(f"{file}: is not what --json prints")
+    wanted = {mutant.id for mutant in chosen}
+    return {id: result for id, result in results.items() if id in wanted}, controls
 
 
-def print_table(reports, control):
-    print(row(("mutant", "caught by", "seed", "seeds", "CPU s", "black box alone", "seeds", "CPU s")))
-    other = False
-    for report in reports:
-        if "build_failed" in report:
-            print(row((report["id"][:8], "DOES NOT BUILD", "", "", "", "", "", "")))
-            continue
-        found, box = report["all"], report["black_box"]
-        mark = ""
-        if found["caught"] and report["expected"] and not found["declared"]:
-            mark, other = " *", True
-        print(row((report["id"][:8], (found["property"] if found["caught"] else "MISSED")[:20] + mark,
-                   found["seed"] or "", found["seeds"], f"{found['cpu_s']:.1f}",
-                   (box["property"] if box["caught"] else "missed")[:18], box["seeds"], f"{box['cpu_s']:.1f}")))
-    verdict = "clean" if control["clean"] else f"{control['failed']} failed, {control['inconclusive']} inconclusive"
-    print(row(("control", verdict, "", control["seeds"], f"{control['cpu_s']:.1f}", "", "", "")))
-    if not control["clean"]:
-        print("The control is not clean, so a mutant may have been caught for the control's reason.")
-    if other:
-        print("* caught, but by another property than the declared one")
-    for report in reports:
-        if "build_failed" in report:
-            print(f"\n{report['id']} does not build:\n{report['build_failed']}")
-    for failure in control["failures"][:5]:
-        print(f"\ncontrol, seed {failure['seed']}: {failure['property']}: {' '.join(failure['summary'].split())[:300]}")
-        print(f"  replay   {replay('control', failure['case'])}")
-    shown = next((report for report in reports if report.get("caught")), None)
-    if shown:
-        print(f"\nHow {shown['id']} fails:  {replay(shown['id'], shown['all']['case'])} --trace")
+def joined(controls):
+    """One control of several: their sums."""
+    keys = ("seeds", "passed", "failed", "inconclusive", "cpu_s", "failures")
+    total = dict(controls[0], **{key: sum((control[key] for control in controls[1:]), controls[0][key])
+                                 for key in keys})
+    return dict(total, clean=all(control["clean"] for control in controls), cpu_s=round(total["cpu_s"], 2))
 
 
 def parse(argv):
@@ -315,13 +344,25 @@ def parse(argv):
     parser.add_argument("ids", nargs="*", metavar="ID", help="which of tests/mutants; default: all, unless --patch")
     parser.add_argument("--patch", action="append", default=[], metavar="FILE", help="a patch that is not in the tree")
     parser.add_argument("--seconds", type=int, default=600, metavar="CPU",
-                        help="CPU seconds after which a mutant counts as missed, for each of the two ways (default 600)")
-    parser.add_argument("--ranges", type=int, default=1, metavar="N",
-                        help="hunt in N ranges of seeds; the slowest is shown (default 1)")
+                        help="CPU seconds after which a mutant counts as missed in a range of seeds (default 600)")
+    parser.add_argument("--black-box-seconds", type=int, metavar="CPU",
+                        help="the same for the black box alone; 0: do not try (default: as --seconds)")
+    parser.add_argument("--ranges", type=int, metavar="N",
+                        help=f"hunt in N ranges of seeds, of which the median is shown (default {CASUAL_RANGES}; with "
+                             f"--json or --write {RECORDED_RANGES})")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
+    parser.add_argument("--write", action="store_true", help="write docs/DETECTION.md; only with all mutants")
+    parser.add_argument("--from", action="append", default=[], metavar="FILE", dest="earlier",
+                        help="what --json printed: its mutants are not hunted again")
     arguments = parser.parse_intermixed_args(argv)
-    if arguments.seconds < 1 or arguments.ranges < 1:
-        parser.error("--seconds and --ranges are whole numbers from 1 on")
+    recorded = arguments.json or arguments.write
+    arguments.ranges = arguments.ranges or (RECORDED_RANGES if recorded else CASUAL_RANGES)
+    if arguments.black_box_seconds is None:
+        arguments.black_box_seconds = arguments.seconds
+    if arguments.seconds < 1 or arguments.ranges < 1 or arguments.black_box_seconds < 0:
+        parser.error("--seconds and --ranges are whole numbers from 1 on, --black-box-seconds from 0 on")
+    if arguments.write and (arguments.ids or arguments.patch):
+        parser.error("--write is for all mutants: name none")
     return arguments
 
 
@@ -336,9 +377,8 @@ def lock():
     return file
 
 
-def main(argv):
-    arguments = parse(argv)
-    mutants = choose(arguments.ids, arguments.patch)
+def hunt_all(mutants, arguments):
+    """The mutants' results, in order, and the control's."""
     held = lock()
     files = tracked_files()
     TREE.mkdir(parents=True, exist_ok=True)
@@ -350,27 +390,44 @@ def main(argv):
     control_command, complaint = built("control")
     if control_command is None:
         raise Broken(f"the tree does not build without a mutant:\n{complaint}")
-    reports = []
+    results = {}
     for mutant in mutants:
         plant(mutant, files)
         begin = time.monotonic()
         command, complaint = built(mutant.id)
         if command is None:
             say(f"{mutant.id}: does not build")
-            reports.append({"id": mutant.id, "mistake": mutant.mistake, "caught": False, "build_failed": complaint})
+            results[mutant.id] = {"id": mutant.id, "mistake": mutant.mistake, "needs": mutant.needs, "caught": False,
+                                  "build_failed": complaint}
             continue
         say(f"{mutant.id}: built in {time.monotonic() - begin:.0f} s: {mutant.mistake}")
-        reports.append(examine(mutant, command, arguments))
+        results[mutant.id] = examine(mutant, command, arguments)
     restore(files)
-    needed = [report[mode]["seeds"] for report in reports if "all" in report for mode in ("all", "black_box")
-              if report[mode]["caught"]]
-    control = run_control(control_command, max(needed + [LEAST_CONTROL]))
-    if arguments.json:
-        print(json.dumps({"mutants": reports, "control": control}, indent=1))
-    else:
-        print_table(reports, control)
+    control = run_control(control_command, [seed for result in results.values() for seed in seeds_that_caught(result)])
     held.close()
-    return OK if control["clean"] and all(report["caught"] for report in reports) else MISSED
+    return results, control
+
+
+def main(argv):
+    arguments = parse(argv)
+    mutants = choose(arguments.ids, arguments.patch)
+    pending = pending_lines(known_mutants())
+    by_id, controls = earlier_results(arguments.earlier, mutants)
+    left = [mutant for mutant in mutants if mutant.id not in by_id]
+    if left:
+        hunted, control = hunt_all(left, arguments)
+        by_id.update(hunted)
+        controls.append(control)
+    results = [by_id[mutant.id] for mutant in mutants]
+    control = joined(controls)
+    if arguments.write:
+        (ROOT / "docs").mkdir(exist_ok=True)
+        (ROOT / "docs" / "DETECTION.md").write_text(report.document(results, control, pending))
+    if arguments.json:
+        print(json.dumps({"mutants": results, "control": control, "pending": pending}, indent=1))
+    else:
+        print(report.table(results, control, os.path.relpath(SCRATCH)))
+    return OK if control["clean"] and all(result["caught"] for result in results) else MISSED
 
 
 if __name__ == "__main__":

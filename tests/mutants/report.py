@@ -1,0 +1,133 @@
+"""What script/mutants shows of its results: a table for the terminal, and docs/DETECTION.md."""
+import statistics
+
+
+def row(cells):
+    left = f"{cells[0]:<8} {cells[1]:<22} {cells[2]:>8} {cells[3]:>8} {cells[4]:>7}"
+    return f"{left}   {cells[5]:<18} {cells[6]:>8} {cells[7]:>7}".rstrip()
+
+
+def replay(scratch, name, case):
+    return f"{scratch}/bin/{name} replay {scratch}/{case}"
+
+
+def table(results, control, scratch):
+    """`scratch`: where the mutants' commands and cases are, as seen from here."""
+    lines = [row(("mutant", "caught by", "seed", "seeds", "CPU s", "black box alone", "seeds", "CPU s"))]
+    other = False
+    for result in results:
+        if "build_failed" in result:
+            lines.append(row((result["id"][:8], "DOES NOT BUILD", "", "", "", "", "", "")))
+            continue
+        box = result["black_box"]
+        mark = ""
+        if result["caught"] and result["expected"] and not result["declared"]:
+            mark, other = " *", True
+        found = (result["property"] if result["caught"] else "MISSED")[:20] + mark
+        boxed = ((box["property"] if box["caught"] else "missed")[:18], box["seeds"], f"{box['cpu_s']:.1f}")
+        lines.append(row((result["id"][:8], found, result["seed"] or "", result["seeds"], f"{result['cpu_s']:.1f}",
+                          *(boxed if box else ("", "", "")))))
+    verdict = "clean" if control["clean"] else f"{control['failed']} failed, {control['inconclusive']} inconclusive"
+    lines.append(row(("control", verdict, "", control["seeds"], f"{control['cpu_s']:.1f}", "", "", "")))
+    if not control["clean"]:
+        lines.append("The control is not clean, so a mutant may have been caught for the control's reason.")
+    if other:
+        lines.append("* caught, but by another property than the declared one")
+    for result in results:
+        if "build_failed" in result:
+            lines.append(f"\n{result['id']} does not build:\n{result['build_failed']}")
+        elif not result["caught"] and result["needs"]:
+            lines.append(f"\n{result['id']} needs {result['needs']}")
+    for failure in control["failures"][:5]:
+        summary = " ".join(failure["summary"].split())[:300]
+        lines.append(f"\ncontrol, seed {failure['seed']}: {failure['property']}: {summary}\n"
+                     f"  replay   {replay(scratch, 'control', failure['case'])}")
+    shown = next((result for result in results if result["caught"]), None)
+    if shown:
+        lines.append(f"\nHow {shown['id']} fails:  {replay(scratch, shown['id'], shown['case'])} --trace")
+    return "\n".join(lines)
+
+
+# --- docs/DETECTION.md
+
+INTRODUCTION = """# What the simulator detects
+
+Mistakes that real systems shipped, or nearly shipped, each planted as the smallest change that makes it (the patches in
+`tests/mutants`), and what it took the scenario `kv` to notice. This file is written by
+
+    script/mutants --write
+
+which hunts each mutant in {ranges} disjoint ranges of seeds, for at most {seconds} CPU seconds in each; the figures are
+those of the range in the middle. *Declared*: nothing but a property that the patch declares caught it. The black box
+alone has only what clients saw (`mneme sim --black-box-only`){box}.
+"""
+
+
+def cell(text):
+    return str(text).replace("|", "\\|")
+
+
+def markdown_row(cells):
+    return "| " + " | ".join(cell(c) for c in cells) + " |"
+
+
+def markdown_table(heads, rows):
+    return "\n".join([markdown_row(heads), "|" + "---|" * len(heads), *map(markdown_row, rows)]) + "\n"
+
+
+def how(found, name):
+    """Three cells of one way to judge: what caught it, seeds, CPU seconds."""
+    if found is None:
+        return ("", "", "")
+    if not found["caught"]:
+        return (f"**{name}**", f"> {found['seeds']}", f"> {found['cpu_s']:.0f}")
+    part = "" if found["caught_in"] == len(found["ranges"]) else f" ({found['caught_in']} of {len(found['ranges'])})"
+    return (", ".join(found["properties"]) + part, found["seeds"], f"{found['cpu_s']:.1f}")
+
+
+def summary(results, control):
+    caught = [result for result in results if result["caught"]]
+    spent = [result["cpu_s"] if result["caught"] else float("inf") for result in results]
+    middle = statistics.median_low(spent)
+    lines = [f"{len(caught)} of {len(results)} mutants are caught. "
+             f"Median over all of them: {middle:.1f} CPU seconds to a caught mutant."]
+    if caught:
+        slowest = max(caught, key=lambda result: result["cpu_s"])
+        lines.append(f"The slowest that is caught: {slowest['id']}, {slowest['cpu_s']:.1f} CPU seconds.")
+    boxes = [result["black_box"] for result in results if result.get("black_box")]
+    if boxes:
+        lines.append(f"The black box alone catches {sum(box['caught'] for box in boxes)} of {len(boxes)}.")
+    lines.append(f"The control, the tree as it is, passed {control['passed']} of {control['seeds']} seeds, among them "
+                 f"every seed that caught a mutant.")
+    return " ".join(lines)
+
+
+def wrapped(text, width=120):
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = ""
+        line += (" " if line else "") + word
+    return "\n".join(lines + [line])
+
+
+def document(results, control, pending):
+    whole = [result for result in results if "build_failed" not in result]
+    seconds = max((result["seconds"] for result in whole), default=0)
+    box_seconds = max((result["black_box_seconds"] for result in whole), default=0)
+    ranges = max((len(result["ranges"]) for result in whole), default=0)
+    box = f", for at most {box_seconds} CPU seconds" if box_seconds not in (0, seconds) else ""
+    rows = [(result["id"], result["mistake"], *how(result, "missed"),
+             "" if not result["caught"] else "yes" if result["declared"] else "**no**",
+             *how(result["black_box"], "missed")) for result in whole]
+    parts = [INTRODUCTION.format(ranges=ranges, seconds=seconds, box=box), wrapped(summary(whole, control)) + "\n",
+             markdown_table(("id", "mistake", "caught by", "seeds", "CPU s", "declared", "black box alone", "seeds",
+                             "CPU s"), rows)]
+    missed = [(result["id"], result["needs"] or "not known yet") for result in whole if not result["caught"]]
+    if missed:
+        parts += ["## Missed\n", markdown_table(("id", "what catching it needs"), missed)]
+    parts += ["## Not planted\n",
+              markdown_table(("id", "mistake", "state", "why"),
+                             [(entry["id"], entry["mistake"], entry["state"], entry["reason"]) for entry in pending])]
+    return "\n".join(parts)
