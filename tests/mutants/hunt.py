@@ -418,7 +418,8 @@ def main(argv):
         hunted, control = hunt_all(left, arguments)
         by_id.update(hunted)
         controls.append(control)
-    results = [by_id[mutant.id] for mutant in mutants]
+    # What a patch says in words may have changed since.
+    results = [dict(by_id[mutant.id], mistake=mutant.mistake, needs=mutant.needs) for mutant in mutants]
     control = joined(controls)
     if arguments.write:
         (ROOT / "docs").mkdir(exist_ok=True)

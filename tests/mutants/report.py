@@ -58,7 +58,8 @@ Mistakes that real systems shipped, or nearly shipped, each planted as the small
     script/mutants --write
 
 which hunts each mutant in {ranges} disjoint ranges of seeds, for at most {seconds} CPU seconds in each; the figures are
-those of the range in the middle. *Declared*: nothing but a property that the patch declares caught it. The black box
+those of the range in the middle. *2 of 5* says in how many ranges it was caught, if not in all; no more are tried once
+the middle is known to be a miss. *Declared*: nothing but a property that the patch declares caught it. The black box
 alone has only what clients saw (`mneme sim --black-box-only`){box}.
 """
 
@@ -75,13 +76,14 @@ def markdown_table(heads, rows):
     return "\n".join([markdown_row(heads), "|" + "---|" * len(heads), *map(markdown_row, rows)]) + "\n"
 
 
-def how(found, name):
+def how(found):
     """Three cells of one way to judge: what caught it, seeds, CPU seconds."""
     if found is None:
         return ("", "", "")
+    ranges = len(found["ranges"])
+    part = f" ({found['caught_in']} of {ranges})" if 0 < found["caught_in"] < ranges or ranges == 1 else ""
     if not found["caught"]:
-        return (f"**{name}**", f"> {found['seeds']}", f"> {found['cpu_s']:.0f}")
-    part = "" if found["caught_in"] == len(found["ranges"]) else f" ({found['caught_in']} of {len(found['ranges'])})"
+        return ("**missed**" + part, f"> {found['seeds']}", f"> {found['cpu_s']:.0f}")
     return (", ".join(found["properties"]) + part, found["seeds"], f"{found['cpu_s']:.1f}")
 
 
@@ -118,9 +120,9 @@ def document(results, control, pending):
     box_seconds = max((result["black_box_seconds"] for result in whole), default=0)
     ranges = max((len(result["ranges"]) for result in whole), default=0)
     box = f", for at most {box_seconds} CPU seconds" if box_seconds not in (0, seconds) else ""
-    rows = [(result["id"], result["mistake"], *how(result, "missed"),
+    rows = [(result["id"], result["mistake"], *how(result),
              "" if not result["caught"] else "yes" if result["declared"] else "**no**",
-             *how(result["black_box"], "missed")) for result in whole]
+             *how(result["black_box"])) for result in whole]
     parts = [INTRODUCTION.format(ranges=ranges, seconds=seconds, box=box), wrapped(summary(whole, control)) + "\n",
              markdown_table(("id", "mistake", "caught by", "seeds", "CPU s", "declared", "black box alone", "seeds",
                              "CPU s"), rows)]
