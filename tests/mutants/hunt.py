@@ -1,9 +1,9 @@
 """The work behind script/mutants: plant a mistake, count the seeds until the simulator notices.
 
-A mutant is a patch with a header of `key: value` lines: id; mistake; expected, the properties that may catch it; source;
-and, where today's simulation cannot catch it, needs: what it lacks. It is applied to a copy of the tracked files under
-build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what it touches. Seeds run
-in growing batches, every batch to its end, so that the lowest seed that fails does not depend on timing.
+A mutant is a patch with a header of `key: value` lines: id; mistake; expected, the properties that may catch it;
+source; and, where today's simulation cannot catch it, needs: what it lacks. It is applied to a copy of the tracked files
+under build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what it touches.
+Seeds run in growing batches, every batch to its end, so that the lowest seed that fails does not depend on timing.
 
 Known mistakes that are not patches stand in pending.txt, with the reason.
 """
@@ -104,8 +104,8 @@ def pending_lines(planted):
     for entry in entries:
         complete = all(entry.get(key) for key in PENDING_KEYS) and entry["state"] in ("pending", "inexpressible")
         if not complete or taken.count(entry["id"]) > 1:
-            raise Usage(f"{path}: entry {entry} needs an id of its own, a state (pending or inexpressible), a mistake, a "
-                        f"reason and a source")
+            raise Usage(f"{path}: entry {entry} needs an id of its own, a state (pending or inexpressible), a mistake, "
+                        f"a reason and a source")
     return entries
 
 
@@ -427,7 +427,7 @@ def main(argv):
     if arguments.json:
         print(json.dumps({"mutants": results, "control": control, "pending": pending}, indent=1))
     else:
-        print(report.table(results, control, os.path.relpath(SCRATCH)))
+        print(report.table(results, control, SCRATCH))
     return OK if control["clean"] and all(result["caught"] for result in results) else MISSED
 
 

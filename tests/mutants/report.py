@@ -1,4 +1,5 @@
 """What script/mutants shows of its results: a table for the terminal, and docs/DETECTION.md."""
+import os
 import statistics
 
 
@@ -8,11 +9,11 @@ def row(cells):
 
 
 def replay(scratch, name, case):
-    return f"{scratch}/bin/{name} replay {scratch}/{case}"
+    return f"{os.path.relpath(scratch / 'bin' / name)} replay {os.path.relpath(scratch / case)}"
 
 
 def table(results, control, scratch):
-    """`scratch`: where the mutants' commands and cases are, as seen from here."""
+    """`scratch`: the directory with the mutants' commands and cases."""
     lines = [row(("mutant", "caught by", "seed", "seeds", "CPU s", "black box alone", "seeds", "CPU s"))]
     other = False
     for result in results:
@@ -20,13 +21,15 @@ def table(results, control, scratch):
             lines.append(row((result["id"][:8], "DOES NOT BUILD", "", "", "", "", "", "")))
             continue
         box = result["black_box"]
+        boxed = ("", "", "")
+        if box:
+            boxed = ((box["property"] if box["caught"] else "missed")[:18], box["seeds"], f"{box['cpu_s']:.1f}")
         mark = ""
         if result["caught"] and result["expected"] and not result["declared"]:
             mark, other = " *", True
         found = (result["property"] if result["caught"] else "MISSED")[:20] + mark
-        boxed = ((box["property"] if box["caught"] else "missed")[:18], box["seeds"], f"{box['cpu_s']:.1f}")
         lines.append(row((result["id"][:8], found, result["seed"] or "", result["seeds"], f"{result['cpu_s']:.1f}",
-                          *(boxed if box else ("", "", "")))))
+                          *boxed)))
     verdict = "clean" if control["clean"] else f"{control['failed']} failed, {control['inconclusive']} inconclusive"
     lines.append(row(("control", verdict, "", control["seeds"], f"{control['cpu_s']:.1f}", "", "", "")))
     if not control["clean"]:
@@ -42,7 +45,7 @@ def table(results, control, scratch):
         summary = " ".join(failure["summary"].split())[:300]
         lines.append(f"\ncontrol, seed {failure['seed']}: {failure['property']}: {summary}\n"
                      f"  replay   {replay(scratch, 'control', failure['case'])}")
-    shown = next((result for result in results if result["caught"]), None)
+    shown = next((result for result in results if result["caught"] and (scratch / result["case"]).exists()), None)
     if shown:
         lines.append(f"\nHow {shown['id']} fails:  {replay(scratch, shown['id'], shown['case'])} --trace")
     return "\n".join(lines)
@@ -58,9 +61,10 @@ Mistakes that real systems shipped, or nearly shipped, each planted as the small
     script/mutants --write
 
 which hunts each mutant in {ranges} disjoint ranges of seeds, for at most {seconds} CPU seconds in each; the figures are
-those of the range in the middle. *2 of 5* says in how many ranges it was caught, if not in all; no more are tried once
-the middle is known to be a miss. *Declared*: nothing but a property that the patch declares caught it. The black box
-alone has only what clients saw (`mneme sim --black-box-only`){box}.
+those of the range in the middle. *2 of 5* says in how many of the ranges tried it was caught, if not in all of them: no
+more are tried once the middle is known to be a miss, and what `--from` takes over may have been tried in fewer.
+*Declared*: nothing but a property that the patch declares caught it. The black box alone has only what clients saw
+(`mneme sim --black-box-only`){box}.
 """
 
 
