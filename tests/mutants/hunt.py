@@ -1,9 +1,10 @@
 """The work behind script/mutants: plant a mistake, count the seeds until the simulator notices.
 
 A mutant is a patch with a header of `key: value` lines: id; mistake; expected, the properties that may catch it;
-source; and, where today's simulation cannot catch it, needs: what it lacks. It is applied to a copy of the tracked files
-under build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what it touches.
-Seeds run in growing batches, every batch to its end, so that the lowest seed that fails does not depend on timing.
+source; and, where today's simulation cannot catch it, needs: what it lacks. It is applied to a copy of the tracked
+files under build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what it
+touches. Seeds run in growing batches, every batch to its end, so that the lowest seed that fails does not depend on
+timing.
 
 Known mistakes that are not patches stand in pending.txt, with the reason.
 """
