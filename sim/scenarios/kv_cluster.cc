@@ -21,7 +21,9 @@ void KvCluster::make_machines(fiber::Scope& scope) {
         world_.fate().between(0, static_cast<uint64_t>(options_[Option::sync_spread]), Choice::kMachine, n, 0);
     machine.disk.sync_ns = options_[Option::sync_latency] * 1000 * static_cast<int64_t>(1 + slower);
     machine.disk.write_ns = machine.disk.sync_ns / 10;
-    world_.add_machine(fmt::format("n{}", n), machine);
+    world_.add_machine(fmt::format("n{}", n), machine)
+        .disk()
+        .set_short_reads(static_cast<uint32_t>(options_[Option::short_reads]));
 
     node::Config& config = nodes_[n - 1].config;
     config.id = NodeId(n);

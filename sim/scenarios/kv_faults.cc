@@ -31,8 +31,6 @@ void KvFaults::end() {
   world_.network().heal();
   for (uint32_t n = 1; n <= cluster_.size(); ++n) {
     Machine& machine = cluster_.machine(n);
-    machine.disk().set_full(false);
-    machine.disk().set_slowness(1);
     machine.disk().cancel_failures();
     machine.set_drift(0);
     set_usual_compute(n);
@@ -114,6 +112,11 @@ void KvFaults::apply(const Fault& fault) {
       machine().disk().set_full(true);
       later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_full(false); });
       break;
+    case FaultKind::kHungDisk:
+      machine().disk().set_hung(true);
+      later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_hung(false); });
+      break;
+    case FaultKind::kEvict: world_.record(fault.a, "fault", machine().disk().evict()); break;
     case FaultKind::kSlowDisk:
       machine().disk().set_slowness(static_cast<uint32_t>(fault.amount));
       later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_slowness(1); });

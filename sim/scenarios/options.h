@@ -64,6 +64,7 @@ namespace mneme::sim {
   X(disk, sync_latency, "us", 1, 1000000, 50, 6000, "disk sync, least; short ones are likelier")                         \
   X(disk, sync_spread, "", 0, 1000, 0, 6, "times that the slowest node's disk is slower, beyond once")                   \
   X(disk, disk_blocks, "", 0, 1, 0, 1, "1: disk operations hold the whole node")                                         \
+  X(disk, short_reads, "ppm", 0, 1000000, 0, 100000, "reads that return less than was asked for")                        \
   X(schedule, strategy, "fifo|random|pct|delay", 0, 3, 0, 3, "who goes on among those who could; see sim/schedule.h")    \
   X(schedule, depth, "", 1, 100, 1, 5, "of pct; of delay: its budget")                                                   \
   X(schedule, stretch, "", 10, 1000000, 100, 3000, "picks after which pct and delay begin anew")                         \
@@ -91,6 +92,8 @@ namespace mneme::sim {
   X(faults, wipes, "", 0, 100, 0, 0, "disks wiped, of machines that may lose theirs; they must stay out")                \
   X(faults, full_disks, "", 0, 1000, 0, 1, "times that a disk is full for a while")                                      \
   X(faults, slow_disks, "", 0, 1000, 0, 2, "times that a disk is slow for a while")                                      \
+  X(faults, hung_disks, "", 0, 1000, 0, 1, "times that a disk does not answer for a while")                              \
+  X(faults, evictions, "", 0, 1000, 0, 4, "times that a page cache forgets what it need not keep")                       \
   X(faults, clock_drifts, "", 0, 1000, 0, 3, "changes of a monotonic clock's drift")                                     \
   X(faults, clock_jumps, "", 0, 1000, 0, 3, "jumps of a wall clock")                                                     \
   X(faults, ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote... and strike within 50 ms")          \

@@ -132,6 +132,9 @@ void draw_faults(Drawer d) {
     f.amount = static_cast<int64_t>(d.between(3, 40, f.item, 5));
     return true;
   });
+  d.add(FaultKind::kHungDisk, Option::hung_disks,
+        [&](Fault& f) { return f.duration = d.lasting(10, 4000, f.item), true; });
+  d.add(FaultKind::kEvict, Option::evictions, [](Fault&) { return true; });
   d.add(FaultKind::kDrift, Option::clock_drifts, [&](Fault& f) {
     f.duration = d.lasting(500, 10'000, f.item);
     f.amount = static_cast<int64_t>(d.between(0, 100'000, f.item, 5)) - 50'000;
@@ -264,6 +267,8 @@ std::string Fault::text() const {
     case FaultKind::kRot: return when + fmt::format("bit rot on n{}", a);
     case FaultKind::kReadError: return when + fmt::format("unreadable sector on n{}", a);
     case FaultKind::kFullDisk: return when + fmt::format("disk of n{} full for {}", a, seconds(duration));
+    case FaultKind::kHungDisk: return when + fmt::format("disk of n{} hangs for {}", a, seconds(duration));
+    case FaultKind::kEvict: return when + fmt::format("page cache of n{} is evicted", a);
     case FaultKind::kSlowDisk:
       return when + fmt::format("disk of n{} {} times slower for {}", a, amount, seconds(duration));
     case FaultKind::kDrift:

@@ -43,6 +43,8 @@ enum class FaultKind : uint8_t {
   kStall,
   kHalfOpen,
   kSlowCpu,
+  kHungDisk,
+  kEvict,
 };
 
 struct Fault {
