@@ -45,7 +45,7 @@ enum class Choice : uint32_t {
   kOperation = 101,  // scenarios: client operations
   kSwarm = 102,
   kClient = 103,
-  kMachine = 104,  // scenarios: what sets one machine apart from another
+  kMachine = 104,     // scenarios: what sets one machine apart from another
   kStrayWrite = 120,  // disk: which part of what a lost or misdirected write is
   kShortRead,
 };

@@ -85,7 +85,8 @@ class Chance {
   X(out_of_memory_refused)           \
   X(disk_full_met)                   \
   X(vote_given)                      \
-  X(checkpoint_renewed)
+  X(checkpoint_renewed)              \
+  X(checkpoint_written)
 
 enum class Probe : uint16_t {
 #define X(name) name,

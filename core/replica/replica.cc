@@ -456,6 +456,7 @@ Result<void> Replica::take_checkpoint() {
   }
   TRY(part->finish());
   if (position.index <= checkpoint_.index) return {};  // a newer snapshot came meanwhile; open() or the next removes it
+  env_.trace.reached(Probe::checkpoint_written);
   log_.batch().checkpoint(config_.group, position, id);
   auto durable = std::make_shared<fiber::Promise<bool>>(env_.scheduler);  // shared: this fiber may be cancelled first
   log_.when_durable([durable] { durable->set(true); });

@@ -89,7 +89,7 @@ namespace mneme::sim {
   X(faults, failed_syncs, "", 0, 1000, 0, 2, "syncs that fail")                                                          \
   X(faults, rots, "", 0, 1000, 0, 2, "sectors that rot")                                                                 \
   X(faults, read_errors, "", 0, 1000, 0, 1, "sectors that cannot be read")                                               \
-  X(faults, wipes, "", 0, 100, 0, 0, "disks wiped, of machines that may lose theirs; they must stay out")                \
+  X(faults, wipes, "", 0, 100, 0, 1, "disks wiped, of machines that may lose theirs; they must stay out")                \
   X(faults, full_disks, "", 0, 1000, 0, 1, "times that a disk is full for a while")                                      \
   X(faults, slow_disks, "", 0, 1000, 0, 2, "times that a disk is slow for a while")                                      \
   X(faults, hung_disks, "", 0, 1000, 0, 1, "times that a disk does not answer for a while")                              \

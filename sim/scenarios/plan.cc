@@ -148,11 +148,19 @@ void draw_faults(Drawer d) {
     return true;
   });
   d.add(FaultKind::kAmbush, Option::ambushes, [&](Fault& f) {
-    static constexpr Probe kTriggers[] = {Probe::election_won,         Probe::election_won,
-                                          Probe::vote_given,           Probe::vote_given,
-                                          Probe::append_rejected,      Probe::uncommitted_overwritten,
-                                          Probe::snapshot_installed,   Probe::check_quorum_stepped_down,
-                                          Probe::checkpoint_completed, Probe::segment_rotated};
+    static constexpr Probe kTriggers[] = {Probe::election_won,
+                                          Probe::election_won,
+                                          Probe::vote_given,
+                                          Probe::vote_given,
+                                          Probe::append_rejected,
+                                          Probe::uncommitted_overwritten,
+                                          Probe::snapshot_installed,
+                                          Probe::check_quorum_stepped_down,
+                                          Probe::checkpoint_completed,
+                                          Probe::segment_rotated,
+                                          Probe::checkpoint_written,
+                                          Probe::checkpoint_loaded,
+                                          Probe::sync_failed_node_ended};
     static constexpr FaultKind kStrikes[] = {FaultKind::kKill,      FaultKind::kPowerLoss, FaultKind::kPowerLoss,
                                              FaultKind::kPartition, FaultKind::kPause,     FaultKind::kBlackout,
                                              FaultKind::kOverthrow, FaultKind::kOverthrow};

@@ -53,9 +53,10 @@ TEST_CASE("two values with dots between them are a range, from which each seed d
 }
 
 TEST_CASE("a wrong value is answered with what is allowed", "[scenarios]") {
-  CHECK(error_of("heartbeat", "100 KiB") ==
-        "heartbeat = '100 KiB' is not a value of it: write a whole number from 5 to 10000, in ms or with a unit (us, s, "
-        "min, h)");
+  CHECK(
+      error_of("heartbeat", "100 KiB") ==
+      "heartbeat = '100 KiB' is not a value of it: write a whole number from 5 to 10000, in ms or with a unit (us, s, "
+      "min, h)");
   CHECK(error_of("heartbeat", "1500 us").find("heartbeat = '1500 us' is not a value of it") == 0);
   CHECK(error_of("heartbeat", "").find("is not a value of it") != std::string::npos);
   CHECK(error_of("heartbeat", "5..") != "");
