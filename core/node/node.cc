@@ -101,8 +101,20 @@ Result<void> Node::found() {
     if (members.size() == std::max<size_t>(config_.cluster.size(), 1)) break;
     TRY(peers_->wait_for_news());
   }
+  // Who was wiped hears of the others' incarnations from those who have founded the cluster with another one of its
+  // own.
+  const ClusterId cluster = cluster_id_of(members);
+  for (const Member& member : config_.cluster) {
+    const ClusterId theirs = member.id == config_.id ? ClusterId() : peers_->known_cluster(member.id);
+    if (theirs && theirs != cluster)
+      return fail(
+          ErrorCode::kRefused,
+          fmt::format("node {} belongs to cluster {:016x}, which was founded with another data directory of this "
+                      "node or of another one; a wiped or replaced node cannot come back under its old id",
+                      member.id.value, theirs.value));
+  }
   identity_.members = std::move(members);
-  identity_.cluster = cluster_id_of(identity_.members);
+  identity_.cluster = cluster;
   env::log(env_.trace, env::Level::kInfo, "node", "cluster {:016x} founded", identity_.cluster.value);
   return {};
 }

@@ -69,7 +69,8 @@ Result<size_t> read_more(env::Stream& stream, std::string& buffer, size_t at_lea
 struct Peers::Link {
   Link(fiber::Scheduler& scheduler, Member m) : member(std::move(m)), filled(scheduler) {}
   Member member;
-  Incarnation incarnation;  // as its answer said
+  Incarnation incarnation;  // as it said last
+  ClusterId cluster;        // the same; 0: it has not founded one
   bool connected = false;
   protocol::PeerFrameWriter writer;
   std::string outbox;
@@ -109,6 +110,12 @@ Incarnation Peers::known_incarnation(NodeId peer) const {
   return Incarnation();
 }
 
+ClusterId Peers::known_cluster(NodeId peer) const {
+  for (auto& link : links_)
+    if (link->member.id == peer) return link->cluster;
+  return ClusterId();
+}
+
 Result<void> Peers::wait_for_news() {
   if (!refusal_) news_.wait();
   if (refusal_) return std::unexpected(*refusal_);
@@ -144,6 +151,7 @@ Result<std::unique_ptr<env::Stream>> Peers::connect(const Member& peer, protocol
             return fail(ErrorCode::kInvalid, fmt::format("{} is node {}, not node {}", env::to_string(peer.address),
                                                          said.sender.value, peer.id.value));
           Link* link = find(peer.id);
+          link->cluster = said.cluster;
           if (link->incarnation != said.incarnation) {
             link->incarnation = said.incarnation;
             news_.notify_all();
@@ -280,6 +288,7 @@ void Peers::serve(env::Stream& stream, std::string buffer) {
     if (!stream.write(as_bytes(out)) || !answer.accepted) return;
     const NodeId from = hello.value.sender;
     Link& link = *find(from);
+    link.cluster = hello.value.cluster;
     if (link.incarnation != hello.value.incarnation) {
       link.incarnation = hello.value.incarnation;
       news_.notify_all();

@@ -35,6 +35,8 @@ class Peers final : public replica::Transport {
 
   // While founding: the incarnation that a peer gave, 0 if it has not yet; and a refusal that ends this node.
   Incarnation known_incarnation(NodeId peer) const;
+  // The cluster that a peer belongs to already, as it said; 0: none, or it has not said anything yet.
+  ClusterId known_cluster(NodeId peer) const;
   // Suspends until one of them changes.
   Result<void> wait_for_news();
 
