@@ -326,8 +326,8 @@ Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, Node
     auto step = parser.next(std::string_view(buffer).substr(used));
     if (step.progress == Progress::kError) return std::unexpected(step.error);
     if (step.progress == Progress::kDone) {
-      auto& streams = find(from)->inbound;
-      if (streams.back() != &stream) env_.trace.reached(Probe::old_connection_bytes_late);
+      const auto& streams = find(from)->inbound;  // without this one when it was closed for newer ones
+      if (streams.empty() || streams.back() != &stream) env_.trace.reached(Probe::old_connection_bytes_late);
       TRY(take_control(scope, from, step.type, step.body, pieces));
       used += step.consumed;
       continue;
