@@ -57,6 +57,7 @@ std::optional<std::string> check_state(const Raft& raft, const View& v) {
     return bad("voted for {}, which is no voter", v.vote.value);
   switch (v.role) {
     case Role::kLeader:
+      if (v.suspect) return bad("leads although it is suspect");
       if (v.leader != v.id) return bad("leads but names {} as leader", v.leader.value);
       if (v.vote != v.id) return bad("leads but voted for {}", v.vote.value);
       if (v.last_term != v.term) return bad("leads but its log ends in term {}", v.last_term.value);

@@ -22,12 +22,12 @@
 // committed entry may be gone from all of them, and standing still is better than a wrong answer. (Losing power does
 // not make a replica suspect: a log that was merely torn can be told from one that was damaged, core/wal/format.h.) Its
 // acknowledgements and its answers to read rounds are marked and add nothing to a majority, because it may also have
-// forgotten a term, in which it agreed with another leader; only all voters together do without. It stops being suspect
-// when a leader, in answer to a kRestore sent in this life, has said how far its log reaches, and this replica has made
-// its own durable log equal to that leader's up to there: everything that this replica ever acknowledged and that was
-// committed is in there. The leader answers after a read round has shown that it still leads. What cannot be restored
-// is a vote: the owner must see to it that a HardState is never in the part that may be lost (for instance by waiting,
-// for a Ready that has one, until a later record is durable too).
+// forgotten a term, in which it agreed with another leader; they count only together with all others'. It stops being
+// suspect when a leader, in answer to a kRestore sent in this life, has said how far its log reaches, and this replica
+// has made its own durable log equal to that leader's up to there: everything that this replica ever acknowledged and
+// that was committed is in there. The leader answers after a read round has shown that it still leads. What cannot be
+// restored is a vote: the owner must see to it that a HardState is never in the part that may be lost (for instance by
+// waiting, for a Ready that has one, until a later record is durable too).
 
 #pragma once
 
