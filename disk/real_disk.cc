@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <climits>
 #include <limits>
 
 #include "core/base/check.h"
@@ -21,7 +20,6 @@ namespace mneme::disk {
 namespace {
 
 constexpr const char* kLockName = "LOCK";
-constexpr size_t kMaxNameBytes = NAME_MAX;
 
 // A descriptor that closes itself.
 class Descriptor {
@@ -39,21 +37,6 @@ class Descriptor {
   int value_;
 };
 
-// The root itself is "".
-Result<void> check_path(std::string_view path, bool may_be_root) {
-  if (path.empty() && may_be_root) return {};
-  if (path.find('\0') != std::string_view::npos)
-    return fail(ErrorCode::kInvalid, "a path below the data directory has a zero byte in it");
-  for (std::string_view rest = path;;) {
-    size_t slash = rest.find('/');
-    std::string_view part = rest.substr(0, slash);
-    if (part.empty() || part == "." || part == ".." || part.size() > kMaxNameBytes)
-      return fail(ErrorCode::kInvalid, fmt::format("'{}' is not a path below the data directory", path));
-    if (slash == std::string_view::npos) return {};
-    rest.remove_prefix(slash + 1);
-  }
-}
-
 // Writes its owner's process id into the file, for the sentence that the next one gets. Held by the open file, so that
 // it goes when the process does; flock() excludes a second owner within the process too, which POSIX locks do not.
 class RealDirectoryLock final : public env::DirectoryLock {
@@ -70,7 +53,7 @@ class RealDisk final : public env::Disk {
       : root_(std::move(root)), descriptor_(std::move(descriptor)), engine_(std::move(engine)) {}
 
   Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    TRY(check_path(path, false));
+    TRY(env::check_path(path, false));
     int flags = O_CLOEXEC | O_NONBLOCK;  // opening a pipe that somebody put there must not wait
     flags |= mode == env::OpenMode::kRead ? O_RDONLY : O_RDWR;
     if (mode == env::OpenMode::kCreate) flags |= O_CREAT | O_EXCL;
@@ -86,7 +69,7 @@ class RealDisk final : public env::Disk {
   }
 
   Result<std::vector<std::string>> list(const std::string& directory) override {
-    TRY(check_path(directory, true));
+    TRY(env::check_path(directory, true));
     Descriptor opened(TRY(open_directory(directory)));
     std::vector<std::string> names;
     TRY(call("list", directory, [&] { return read_names(opened.release(), names); }));
@@ -95,7 +78,7 @@ class RealDisk final : public env::Disk {
   }
 
   Result<void> make_dir(const std::string& path) override {
-    TRY(check_path(path, false));
+    TRY(env::check_path(path, false));
     auto made = call("make directory", path, [&] { return ::mkdirat(descriptor_.get(), path.c_str(), 0755); });
     if (made) return {};
     struct stat status;
@@ -106,8 +89,8 @@ class RealDisk final : public env::Disk {
   }
 
   Result<void> rename(const std::string& from, const std::string& to) override {
-    TRY(check_path(from, false));
-    TRY(check_path(to, false));
+    TRY(env::check_path(from, false));
+    TRY(env::check_path(to, false));
     const std::string both = fmt::format("{} to {}", from, to);
     TRY(call("rename", both, [&] {
       // Only a file replaces a file. The system would let a directory replace an empty one.
@@ -125,7 +108,7 @@ class RealDisk final : public env::Disk {
   }
 
   Result<void> remove(const std::string& path) override {
-    TRY(check_path(path, false));
+    TRY(env::check_path(path, false));
     TRY(call("remove", path, [&] {
       const int result = ::unlinkat(descriptor_.get(), path.c_str(), 0);
       return result != 0 && errno == EISDIR ? remove_directory(path) : result;
@@ -134,14 +117,14 @@ class RealDisk final : public env::Disk {
   }
 
   Result<void> sync_dir(const std::string& directory) override {
-    TRY(check_path(directory, true));
+    TRY(env::check_path(directory, true));
     Descriptor opened(TRY(open_directory(directory)));
     TRY(call("sync directory", directory, [&] { return ::fsync(opened.get()); }));
     return {};
   }
 
   Result<std::unique_ptr<env::DirectoryLock>> lock(const std::string& directory) override {
-    TRY(check_path(directory, true));
+    TRY(env::check_path(directory, true));
     Descriptor parent(TRY(open_directory(directory)));
     Descriptor file(TRY(call("open lock of", directory,
                              [&] { return ::openat(parent.get(), kLockName, O_RDWR | O_CREAT | O_CLOEXEC, 0644); })));

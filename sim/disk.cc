@@ -14,23 +14,7 @@ namespace {
 
 constexpr uint64_t kSector = SparseBytes::kSector;
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 40;
-constexpr size_t kMaxNameBytes = 255;
 constexpr WorldTime kHungPollNs = 2'000'000;
-
-// As the real disk has it. The root itself is "".
-Result<void> check_path(std::string_view path, bool may_be_root) {
-  if (path.empty() && may_be_root) return {};
-  size_t begin = 0;
-  bool strange = path.find('\0') != std::string_view::npos;
-  while (!strange && begin <= path.size()) {
-    const size_t end = std::min(path.find('/', begin), path.size());
-    const std::string_view part = path.substr(begin, end - begin);
-    strange = part.empty() || part == "." || part == ".." || part.size() > kMaxNameBytes;
-    begin = end + 1;
-  }
-  if (!strange) return {};
-  return fail(ErrorCode::kInvalid, "the path does not lead to a place below the disk's root");
-}
 
 }  // namespace
 
@@ -213,7 +197,7 @@ class MachineFile final : public env::File {
 };
 
 Result<std::unique_ptr<env::File>> MachineDisk::open(const std::string& path, env::OpenMode mode) {
-  TRY(check_path(path, false));
+  TRY(env::check_path(path, false));
   take_time(Kind::kMeta, 0);
   const DiskTree::Place at = state_.tree_.place(path);
   auto inode = at.inode;
@@ -238,7 +222,7 @@ Result<std::shared_ptr<Inode>> MachineDisk::directory(const std::string& path, c
 }
 
 Result<std::vector<std::string>> MachineDisk::list(const std::string& path) {
-  TRY(check_path(path, true));
+  TRY(env::check_path(path, true));
   take_time(Kind::kMeta, 0);
   const auto listed = TRY(directory(path, "listing"));
   std::vector<std::string> names;
@@ -247,7 +231,7 @@ Result<std::vector<std::string>> MachineDisk::list(const std::string& path) {
 }
 
 Result<void> MachineDisk::make_dir(const std::string& path) {
-  TRY(check_path(path, false));
+  TRY(env::check_path(path, false));
   take_time(Kind::kMeta, 0);
   const DiskTree::Place at = state_.tree_.place(path);
   if (at.inode) {
@@ -263,8 +247,8 @@ Result<void> MachineDisk::make_dir(const std::string& path) {
 }
 
 Result<void> MachineDisk::rename(const std::string& from, const std::string& to) {
-  TRY(check_path(from, false));
-  TRY(check_path(to, false));
+  TRY(env::check_path(from, false));
+  TRY(env::check_path(to, false));
   take_time(Kind::kMeta, 0);
   const DiskTree::Place old = state_.tree_.place(from);
   const DiskTree::Place now = state_.tree_.place(to);
@@ -281,7 +265,7 @@ Result<void> MachineDisk::rename(const std::string& from, const std::string& to)
 }
 
 Result<void> MachineDisk::remove(const std::string& path) {
-  TRY(check_path(path, false));
+  TRY(env::check_path(path, false));
   take_time(Kind::kMeta, 0);
   const DiskTree::Place what = state_.tree_.place(path);
   if (!what.inode) return fail(ErrorCode::kNotFound, fmt::format("removing {}: no such file or directory", path));
@@ -295,7 +279,7 @@ Result<void> MachineDisk::remove(const std::string& path) {
 }
 
 Result<void> MachineDisk::sync_dir(const std::string& path) {
-  TRY(check_path(path, true));
+  TRY(env::check_path(path, true));
   take_time(Kind::kSync, 0);
   state_.sync_directory(TRY(directory(path, "syncing")));
   machine_.world().detail(machine_.actor(), "disk", "directory {}: synced", path.empty() ? "/" : path);
@@ -303,7 +287,7 @@ Result<void> MachineDisk::sync_dir(const std::string& path) {
 }
 
 Result<std::unique_ptr<env::DirectoryLock>> MachineDisk::lock(const std::string& path) {
-  TRY(check_path(path, true));
+  TRY(env::check_path(path, true));
   take_time(Kind::kMeta, 0);
   auto inode = TRY(directory(path, "locking"));
   if (inode->locked_by_boot == machine_.boots())

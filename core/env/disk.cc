@@ -4,6 +4,24 @@
 
 namespace mneme::env {
 
+namespace {
+constexpr size_t kMaxNameBytes = 255;  // NAME_MAX of Linux
+}
+
+Result<void> check_path(std::string_view path, bool may_be_root) {
+  if (path.empty() && may_be_root) return {};
+  if (path.find('\0') != std::string_view::npos)
+    return fail(ErrorCode::kInvalid, "a path below the data directory has a zero byte in it");
+  for (std::string_view rest = path;;) {
+    const size_t slash = rest.find('/');
+    const std::string_view part = rest.substr(0, slash);
+    if (part.empty() || part == "." || part == ".." || part.size() > kMaxNameBytes)
+      return fail(ErrorCode::kInvalid, fmt::format("'{}' is not a path below the data directory", path));
+    if (slash == std::string_view::npos) return {};
+    rest.remove_prefix(slash + 1);
+  }
+}
+
 Result<size_t> read_up_to(File& file, uint64_t offset, std::span<uint8_t> into) {
   size_t total = 0;
   while (total < into.size()) {

@@ -70,6 +70,9 @@ class Disk {
   virtual Result<std::unique_ptr<DirectoryLock>> lock(const std::string& directory) = 0;
 };
 
+// What every implementation refuses with kInvalid: see above. The root itself is "".
+Result<void> check_path(std::string_view path, bool may_be_root);
+
 // As many bytes as there are, up to into.size(). Suspends.
 Result<size_t> read_up_to(File& file, uint64_t offset, std::span<uint8_t> into);
 // Exactly into.size() bytes; kCorrupt when the file ends before. Suspends.
