@@ -6,7 +6,7 @@ namespace {
 // A batch that has grown to this is not added to: what came later goes into the next frame.
 constexpr size_t kEnoughBytes = 4 * limits::kMiB;
 constexpr Duration kNoSpacePause = 200ms;
-constexpr uint64_t kLatestFlush = 20'000'000;  // ns, only where chance asks for it
+constexpr Duration kLatestFlush = 20ms;  // only where chance asks for it
 }  // namespace
 
 wal::Batch& LogWriter::batch() {
@@ -30,9 +30,9 @@ Result<void> LogWriter::run() {
   for (;;) {
     work_.wait_until([this] { return !waiting_.empty(); });
     if (env_.random.rarely(Site::kLateFlush, frames_))
-      env_.clock.sleep_for(
-          env_.scheduler,
-          Duration(static_cast<int64_t>(env_.random.draw(Site::kLateFlush, frames_, 0) % kLatestFlush)));
+      env_.clock.sleep_for(env_.scheduler,
+                           Duration(static_cast<int64_t>(env_.random.draw(Site::kLateFlush, frames_, 0) %
+                                                         static_cast<uint64_t>(kLatestFlush.count()))));
     std::unique_ptr<Frame> frame = std::move(waiting_.front());
     waiting_.pop_front();
     while (!frame->batch.empty()) {
