@@ -10,7 +10,6 @@
 namespace mneme::sim {
 
 namespace {
-constexpr WorldTime kMillisecond = 1'000'000;
 constexpr size_t kSegmentBytes = 64 * 1024;
 constexpr uint32_t kMostSingles = 64;
 }  // namespace

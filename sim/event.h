@@ -30,6 +30,7 @@ enum class EventKind : uint8_t {
 
 // Virtual nanoseconds since the beginning of the run: the world's own time, seen by no process.
 using WorldTime = int64_t;
+inline constexpr WorldTime kMillisecond = 1'000'000;
 
 class Event {
  public:

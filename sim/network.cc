@@ -12,7 +12,6 @@
 namespace mneme::sim {
 
 namespace {
-constexpr int64_t kMillisecond = 1'000'000;
 constexpr size_t kBacklog = 128;
 constexpr uint16_t kFirstFreePort = 40'000;
 }  // namespace

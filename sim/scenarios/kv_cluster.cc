@@ -80,7 +80,7 @@ void KvCluster::ended(uint32_t n, Result<void> result) {
   node.last_end = result ? "it ended without an error" : result.error().message;
   if (code == ErrorCode::kIo || code == ErrorCode::kNoSpace) {
     const uint64_t pause = world_.fate().between(50, 2000, Choice::kMachine, n, machine(n).boots(), 1);
-    world_.later(*scope_, static_cast<WorldTime>(pause) * kMs, [this, n] { boot(n); });
+    world_.later(*scope_, static_cast<WorldTime>(pause) * kMillisecond, [this, n] { boot(n); });
   } else if ((code == ErrorCode::kCorrupt && node.damaged) || (code == ErrorCode::kRefused && node.wiped)) {
     node.lost = true;
   } else {

@@ -19,8 +19,6 @@
 namespace mneme::sim {
 
 inline constexpr uint16_t kKvPort = 6399;
-inline constexpr WorldTime kMs = 1'000'000;
-
 class KvCluster {
  public:
   // `oracle` may be left out; it and everything else outlives the cluster. `found` takes what is wrong.

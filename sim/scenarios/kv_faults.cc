@@ -6,6 +6,11 @@
 
 namespace mneme::sim {
 
+namespace {
+// Bytes per second, divided by the factor by which a link is slow: so that the slowest is usable, just.
+constexpr uint64_t kSlowLinkBandwidth = 4'000'000;
+}  // namespace
+
 KvFaults::KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client)
     : world_(world),
       cluster_(cluster),
@@ -79,9 +84,8 @@ void KvFaults::apply(const Fault& fault) {
     case FaultKind::kClog: network.clog(fault.a, fault.b, until); break;
     case FaultKind::kReset: network.reset(fault.a, fault.b); break;
     case FaultKind::kSlowLink: {
-      // As many bytes per second as leave a link of this factor usable, just.
-      const uint64_t bandwidth = 4'000'000 / static_cast<uint64_t>(fault.amount);
-      network.slow(fault.a, fault.b, until, static_cast<uint32_t>(fault.amount), bandwidth);
+      const auto factor = static_cast<uint32_t>(fault.amount);
+      network.slow(fault.a, fault.b, until, factor, kSlowLinkBandwidth / factor);
       break;
     }
     case FaultKind::kStall: network.stall(fault.a, fault.b, until); break;

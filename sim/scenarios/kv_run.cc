@@ -134,20 +134,20 @@ void KvRun::heal() {
   }
   world_.record(0, "world", fmt::format("healed: {}", names));
   // A run that stood still for long goes on until there is something to check.
-  const WorldTime patience = world_.now() + options_[Option::heal_timeout] * kMs;
+  const WorldTime patience = world_.now() + options_[Option::heal_timeout] * kMillisecond;
   const auto enough = static_cast<size_t>(std::min<int64_t>(options_[Option::operations] * 5 / 8, kLeastOperations));
-  while (!finding_ && log_.records.size() < enough && world_.now() < patience) world_.sleep_for(10 * kMs);
+  while (!finding_ && log_.records.size() < enough && world_.now() < patience) world_.sleep_for(10 * kMillisecond);
   if (!audit(first == ~0u ? "everything was healed" : names + " were healed") || first == ~0u) return;
   world_.record(0, "world", "healed: everything");
   for (uint32_t n = 1; n <= cluster_.size(); ++n) cluster_.let_go(n);
-  world_.sleep_for(options_[Option::election_timeout] * kMs);
+  world_.sleep_for(options_[Option::election_timeout] * kMillisecond);
   audit("everything was healed");
 }
 
 // A last read of every key. False when the run is over: the cluster cannot answer.
 bool KvRun::audit(std::string_view after) {
   if (finding_) return false;
-  const WorldTime deadline = world_.now() + options_[Option::heal_timeout] * kMs;
+  const WorldTime deadline = world_.now() + options_[Option::heal_timeout] * kMillisecond;
   KvClient& auditor = *clients_.back();
   bool done = false;
   Result<void> result;
@@ -158,7 +158,7 @@ bool KvRun::audit(std::string_view after) {
             result = std::move(r);
             done = true;
           });
-  while (!done) world_.sleep_for(10 * kMs);
+  while (!done) world_.sleep_for(10 * kMillisecond);
   if (result) return true;
   // With too many disks damaged it may stand still; that is no violation, and the end of the run.
   if (cluster_.sound() < cluster_.majority() &&
@@ -192,7 +192,7 @@ void KvRun::main(fiber::Scope& scope) {
   make_clients();
   for (uint32_t n = 1; n <= cluster_.size(); ++n) cluster_.boot(n);
   for (uint32_t c = 1; c <= client_count(); ++c) start_client(c);
-  const WorldTime end = std::min<WorldTime>(options_[Option::duration] * kMs, hooks_.until);
+  const WorldTime end = std::min<WorldTime>(options_[Option::duration] * kMillisecond, hooks_.until);
   auto faults = fiber::with_scope(world_.scheduler(), [&](fiber::Scope& inner) {
     striking_ = &inner;
     faults_.run(scope, plan_.faults, end);
@@ -203,8 +203,8 @@ void KvRun::main(fiber::Scope& scope) {
   stopping_ = true;
   cluster_.stop();
   for (uint32_t m = 1; m <= world_.machine_count(); ++m) world_.machine(m).crash(CrashKind::kKill);
-  world_.sleep_for(20'000 * kMs);  // until the last connections have noticed
-  scope.cancel();                  // restarts still waiting
+  world_.sleep_for(20'000 * kMillisecond);  // until the last connections have noticed
+  scope.cancel();                           // restarts still waiting
 }
 
 RunResult KvRun::run() {

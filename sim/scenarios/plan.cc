@@ -1,14 +1,10 @@
 #include "sim/scenarios/plan.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 namespace mneme::sim {
 
 namespace {
-
-constexpr WorldTime kMs = 1'000'000;
 
 struct Drawer {
   const Fate& fate;
@@ -31,8 +27,9 @@ struct Drawer {
       Fault fault{.item = static_cast<uint64_t>(kind) * 1000 + static_cast<uint64_t>(nth), .kind = kind};
       // The first second is quiet, so that there is something to lose.
       const auto end = static_cast<uint64_t>(options[Option::duration]);
-      fault.at = static_cast<WorldTime>(between(std::min<uint64_t>(1000, end / 10), end, fault.item, 0)) * kMs +
-                 static_cast<WorldTime>(between(0, 999'999, fault.item, 10));
+      fault.at =
+          static_cast<WorldTime>(between(std::min<uint64_t>(1000, end / 10), end, fault.item, 0)) * kMillisecond +
+          static_cast<WorldTime>(between(0, 999'999, fault.item, 10));
       fault.a = node(fault.item, 1);
       if (!fill(fault) || removals.faults.contains(fault.item)) continue;
       plan.faults.push_back(fault);
@@ -41,7 +38,7 @@ struct Drawer {
   // Milliseconds, short ones being likelier.
   WorldTime lasting(uint64_t low, uint64_t high, uint64_t item) const {
     uint64_t most = between(low, high, item, 2);
-    return static_cast<WorldTime>(between(low, most, item, 3)) * kMs;
+    return static_cast<WorldTime>(between(low, most, item, 3)) * kMillisecond;
   }
   bool other(Fault& fault) const {
     fault.b = node(fault.item, 4);
@@ -122,7 +119,7 @@ void draw_faults(Drawer d) {
         [&](Fault& f) { return f.amount = static_cast<int64_t>(d.between(2, 10, f.item, 5)), true; });
   d.add(FaultKind::kRollingRestart, Option::rolling_restarts, [&](Fault& f) {
     f.duration = d.lasting(1, 2000, f.item);
-    f.delay = static_cast<WorldTime>(d.between(0, d.between(1, 3000, f.item, 5), f.item, 6)) * kMs;
+    f.delay = static_cast<WorldTime>(d.between(0, d.between(1, 3000, f.item, 5), f.item, 6)) * kMillisecond;
     return true;
   });
   d.add(FaultKind::kFullDisk, Option::full_disks,
@@ -224,88 +221,7 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
   return op;
 }
 
-std::string_view name_of(FaultKind strike) {
-  switch (strike) {
-    case FaultKind::kKill: return "kill it";
-    case FaultKind::kPowerLoss: return "power loss of it";
-    case FaultKind::kPartition: return "cut it off";
-    case FaultKind::kPause: return "pause it";
-    case FaultKind::kBlackout: return "power loss everywhere";
-    case FaultKind::kOverthrow: return "cut it off, with power loss of all others,";
-    default: return "";
-  }
-}
-
 }  // namespace
-
-std::string Fault::text() const {
-  auto seconds = [](WorldTime t) { return fmt::format("{}.{:03} s", t / 1'000'000'000, t / kMs % 1000); };
-  const std::string when = fmt::format("{:>9}  ", seconds(at));
-  auto members = [&] {
-    std::string out;
-    for (uint32_t n = 1; n < 64; ++n)
-      if (set >> n & 1) out += fmt::format("{}n{}", out.empty() ? "" : ",", n);
-    return out;
-  };
-  switch (kind) {
-    case FaultKind::kKill:
-      return when + fmt::format("kill n{}{} for {}", a, torn_too ? ", then power loss," : "", seconds(duration));
-    case FaultKind::kPowerLoss: return when + fmt::format("power loss n{} for {}", a, seconds(duration));
-    case FaultKind::kBlackout:
-      return when + fmt::format("power loss {{{}}} for up to {}", members(), seconds(duration));
-    case FaultKind::kRestartStorm: return when + fmt::format("restart storm on n{}: {} crashes", a, amount);
-    case FaultKind::kRollingRestart:
-      return when + fmt::format("rolling restart from n{} on: each down for {}, then {} until the next", a,
-                                seconds(duration), seconds(delay));
-    case FaultKind::kWipe: return when + fmt::format("wipe the disk of n{}, back after {}", a, seconds(duration));
-    case FaultKind::kSlowLink:
-      return when + fmt::format("link n{} -> n{} {} times slower for {}", a, b, amount, seconds(duration));
-    case FaultKind::kStall: return when + fmt::format("stall connections n{} -> n{} for {}", a, b, seconds(duration));
-    case FaultKind::kHalfOpen:
-      return when + (amount == 0 ? fmt::format("connections of machines {} and {} swallow everything", a, b)
-                                 : fmt::format("connections of machine {} with {} break, and {} is not told", a, b, b));
-    case FaultKind::kSlowCpu: return when + fmt::format("n{} takes {} us a turn for {}", a, amount, seconds(duration));
-    case FaultKind::kPause: return when + fmt::format("pause n{} for {}", a, seconds(duration));
-    case FaultKind::kPartition:
-      return when + fmt::format("partition {{{}}} | rest for {}", members(), seconds(duration));
-    case FaultKind::kBlock: return when + fmt::format("block n{} -> n{} for {}", a, b, seconds(duration));
-    case FaultKind::kClog: return when + fmt::format("clog n{} -> n{} for {}", a, b, seconds(duration));
-    case FaultKind::kReset: return when + fmt::format("reset connections of machines {} and {}", a, b);
-    case FaultKind::kFailSync: return when + fmt::format("next sync of n{} fails", a);
-    case FaultKind::kRot: return when + fmt::format("bit rot on n{}", a);
-    case FaultKind::kReadError: return when + fmt::format("unreadable sector on n{}", a);
-    case FaultKind::kFullDisk: return when + fmt::format("disk of n{} full for {}", a, seconds(duration));
-    case FaultKind::kHungDisk: return when + fmt::format("disk of n{} hangs for {}", a, seconds(duration));
-    case FaultKind::kEvict: return when + fmt::format("page cache of n{} is evicted", a);
-    case FaultKind::kSlowDisk:
-      return when + fmt::format("disk of n{} {} times slower for {}", a, amount, seconds(duration));
-    case FaultKind::kDrift:
-      return when + fmt::format("clock of n{} drifts by {} ppm for {}", a, amount, seconds(duration));
-    case FaultKind::kWallJump: return when + fmt::format("wall clock of n{} jumps by {} s", a, amount / 1000);
-    case FaultKind::kClientVanishes: return when + fmt::format("client {} vanishes for {}", a, seconds(duration));
-    case FaultKind::kAmbush:
-      return when + fmt::format("ambush, {}.{:03} ms after {} of {} from now on: {} for {}", delay / kMs,
-                                delay / 1000 % 1000, nth, kProbeNames[static_cast<size_t>(trigger)], name_of(strike),
-                                seconds(duration));
-    case FaultKind::kOverthrow:
-      return when + fmt::format("n{} is cut off for {} and all others lose power", a, seconds(duration));
-  }
-  return when;
-}
-
-Fault Fault::sprung_on(uint32_t victim, uint32_t nodes) const {
-  Fault f = *this;
-  f.kind = strike;
-  f.a = victim;
-  if (strike == FaultKind::kPartition) f.set = uint64_t{1} << victim;
-  if (strike == FaultKind::kBlackout) f.set = ((uint64_t{1} << nodes) - 1) << 1;
-  return f;
-}
-
-WorldTime down_for(const Fate& fate, const Fault& fault, uint32_t machine) {
-  return static_cast<WorldTime>(fate.between(1, static_cast<uint64_t>(std::max<WorldTime>(fault.duration, 1)),
-                                             Choice::kPlan, fault.item, 30, machine));
-}
 
 Plan make_plan(const Fate& fate, const Options& options, const Removals& removals) {
   Plan plan;
@@ -319,7 +235,7 @@ Plan make_plan(const Fate& fate, const Options& options, const Removals& removal
 
   const auto clients = static_cast<uint32_t>(options[Option::clients]);
   const uint64_t each = (static_cast<uint64_t>(options[Option::operations]) + clients - 1) / clients;
-  const uint64_t mean_think = static_cast<uint64_t>(options[Option::duration] * kMs) / each;
+  const uint64_t mean_think = static_cast<uint64_t>(options[Option::duration] * kMillisecond) / each;
   for (uint32_t c = 0; c < clients; ++c) {
     PlannedClient client;
     const auto percent = static_cast<int64_t>(fate.between(0, 99, Choice::kClient, c, 0));

@@ -10,69 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/base/chance.h"
-#include "sim/event.h"
 #include "sim/fate.h"
+#include "sim/scenarios/fault.h"
 #include "sim/scenarios/options.h"
 
 namespace mneme::sim {
-
-enum class FaultKind : uint8_t {
-  kKill = 1,
-  kPowerLoss,
-  kBlackout,
-  kPause,
-  kPartition,
-  kBlock,
-  kClog,
-  kReset,
-  kFailSync,
-  kRot,
-  kReadError,
-  kFullDisk,
-  kSlowDisk,
-  kDrift,
-  kWallJump,
-  kClientVanishes,
-  kAmbush,     // waits for a process to reach a probe; becomes one of the others, with that node as `a`
-  kOverthrow,  // only of an ambush: the node is cut off and all others lose power
-  kRestartStorm,
-  kRollingRestart,
-  kWipe,
-  kSlowLink,
-  kStall,
-  kHalfOpen,
-  kSlowCpu,
-  kHungDisk,
-  kEvict,
-};
-
-struct Fault {
-  uint64_t item = 0;  // its number in the plan, 1000 times the kind plus the nth of its kind
-  FaultKind kind;
-  WorldTime at = 0;
-  WorldTime duration = 0;  // until it ends, or until the machine is started again
-  uint32_t a = 0;          // machine; kClientVanishes: client, from 0
-  uint32_t b = 0;          // the other machine
-  uint64_t set = 0;        // bit n: machine n is on the one side (kPartition), loses power (kBlackout)
-  // kDrift: ppm; kWallJump: ms; kSlowDisk, kSlowLink: factor; kRestartStorm: crashes; kSlowCpu: us; kHalfOpen: 0
-  // swallows, 1 is reset at `a`
-  int64_t amount = 0;
-  bool torn_too = false;  // kKill: power is lost while the machine is down
-  WorldTime delay = 0;    // kAmbush: until it strikes; kRollingRestart: from one node's start to the next one's end
-  // kAmbush: the nth time from `at` on that a node reaches `trigger`.
-  Probe trigger{};
-  uint32_t nth = 0;
-  FaultKind strike = FaultKind::kPowerLoss;
-
-  bool operator==(const Fault&) const = default;
-  std::string text() const;
-  // What an ambush becomes when `victim` has walked into it.
-  Fault sprung_on(uint32_t victim, uint32_t nodes) const;
-};
-
-// How long a machine stays down in a fault that takes several: some are back early, none later than its duration.
-WorldTime down_for(const Fate& fate, const Fault& fault, uint32_t machine);
 
 enum class OpKind : uint8_t { kGet, kSet, kDel, kCas, kIncr, kAppend, kSetPx, kPexpire, kGetSet, kSetNx };
 
