@@ -53,6 +53,8 @@ def main():
         # What it says on stderr (where runs part, progress) is for people.
         run = subprocess.run([flags.mneme, "sim", name, "--seeds", seeds, "--verify", "--keep-going", "--json", "--out",
                               os.path.join(flags.out, name)], stdout=subprocess.PIPE, text=True)
+        if not run.stdout:  # it has said on stderr why
+            return run.returncode or 70
         result = json.loads(run.stdout)
         share = 100 * result["unknown"] / max(1, result["operations"])
         print(f"{name:<16} {count:>6} {result['passed']:>6} {result['operations']:>11,} {share:>7.1f}% "
