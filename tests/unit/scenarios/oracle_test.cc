@@ -1,0 +1,72 @@
+// What the oracle says of a log and of what clients were told, without a run.
+#include "core/kv/batch.h"
+#include "sim/scenarios/kv_oracle.h"
+#include "tests/test.h"
+
+using namespace mneme;
+using namespace mneme::sim;
+
+namespace {
+
+constexpr uint64_t kStream = 9;
+
+// A log of SETs, each an entry of its own, and the records of one client that sent them all on one connection.
+struct Story {
+  KvOracle oracle{[](Finding) {}};
+  std::vector<OpRecord> records;
+  LogIndex last;
+
+  // The nth command on the connection.
+  void sent(uint64_t nth, ClientOutcome outcome) {
+    OpRecord record{.client = 1, .nth = static_cast<uint32_t>(nth), .kind = OpKind::kSet};
+    record.args = {"SET", "k", std::to_string(nth)};
+    record.called = 10;
+    record.returned = 20;
+    record.outcome = outcome;
+    record.reply = "+OK\r\n";
+    record.attempts = {{kStream, nth}};
+    records.push_back(record);
+    oracle.admitted(kStream, nth, origin_of(nth), 0);
+  }
+  void executed(uint64_t nth) {
+    last = last.next();
+    kv::BatchBuilder batch(kv::BatchHeader{.log_time_ms = 1, .origin = origin_of(nth)});
+    const std::string value = std::to_string(nth);
+    batch.add({}, std::vector<std::string_view>{"SET", "k", value});
+    const raft::Entry entry{Term(1), last, raft::EntryKind::kData,
+                            std::make_shared<const std::string>(std::move(batch).finish())};
+    oracle.applied(NodeId(1), entry, last.value);
+  }
+  std::string property() {
+    auto found = oracle.judge(records);
+    return found ? found->property : "";
+  }
+  static kv::Origin origin_of(uint64_t nth) { return {NodeId(1), Incarnation(1), 100 + nth}; }
+};
+
+}  // namespace
+
+TEST_CASE("commands of one connection that are executed in another order are found", "[scenarios]") {
+  Story story;
+  story.sent(1, ClientOutcome::kOk);
+  story.sent(2, ClientOutcome::kOk);
+  SECTION("as sent") {
+    story.executed(1);
+    story.executed(2);
+    CHECK(story.property() == "");
+  }
+  SECTION("the other way round") {
+    story.executed(2);
+    story.executed(1);
+    CHECK(story.property() == "pipeline order");
+  }
+}
+
+TEST_CASE("what was answered as unknown may be executed after what was sent later", "[scenarios]") {
+  Story story;
+  story.sent(1, ClientOutcome::kUnknown);
+  story.sent(2, ClientOutcome::kOk);
+  story.executed(2);
+  story.executed(1);
+  CHECK(story.property() == "");
+}

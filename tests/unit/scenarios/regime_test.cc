@@ -1,0 +1,82 @@
+// When a run may stand still, and when it may not: the excuse of the unrestricted regime must not cover a cluster that
+// could go on.
+#include "sim/scenarios/run.h"
+#include "tests/test.h"
+
+using namespace mneme;
+using namespace mneme::sim;
+
+namespace {
+
+struct Heard final : Recorder {
+  void line(WorldTime, uint32_t, env::Level, std::string_view, std::string_view text) override {
+    stood_still |= text.starts_with("it stands still, as it may");
+    healed += text.starts_with("healed: ");
+  }
+  bool stood_still = false;
+  int healed = 0;
+};
+
+RunResult run(uint64_t seed, std::initializer_list<std::pair<const char*, const char*>> options, Heard& heard) {
+  Recipe recipe{.seed = seed};
+  for (auto& [name, value] : options) REQUIRE(recipe.options.set(name, value).has_value());
+  auto result = run_kv(recipe, {.recorder = &heard});
+  REQUIRE(result.has_value());
+  return *result;
+}
+
+}  // namespace
+
+TEST_CASE("a cluster that could go on and does not is a violation in both regimes, with an account", "[scenarios]") {
+  for (const char* regime : {"recoverable", "unrestricted"}) {
+    INFO(regime);
+    Heard heard;
+    // Nobody is elected before the patience of the audit is over.
+    const RunResult result = run(2,
+                                 {{"regime", regime},
+                                  {"election_timeout", "60 s"},
+                                  {"heartbeat", "100 ms"},
+                                  {"duration", "2 s"},
+                                  {"operations", "100"},
+                                  {"heal_timeout", "1 s"},
+                                  {"rarely", "0"},
+                                  {"rots", "0"},
+                                  {"read_errors", "0"},
+                                  {"wipes", "0"}},
+                                 heard);
+    CHECK(result.verdict == RunVerdict::kFailed);
+    CHECK(result.property == "liveness");
+    CHECK(result.details.find("n1  ") != std::string::npos);
+    CHECK(result.details.find("follower of term 0, leader unknown") != std::string::npos);
+    CHECK_FALSE(heard.stood_still);
+  }
+}
+
+TEST_CASE("with most disks damaged a run may stand still, and some do", "[scenarios]") {
+  int stood_still = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    Heard heard;
+    const RunResult result = run(seed,
+                                 {{"regime", "unrestricted"},
+                                  {"rots", "60"},
+                                  {"read_errors", "60"},
+                                  {"power_losses", "12"},
+                                  {"duration", "5 s"},
+                                  {"operations", "300"},
+                                  {"heal_timeout", "5 s"}},
+                                 heard);
+    CHECK(result.verdict == RunVerdict::kPassed);
+    stood_still += heard.stood_still;
+  }
+  CHECK(stood_still > 5);
+}
+
+TEST_CASE("a quorum is healed first and the rest afterwards, where that is drawn", "[scenarios]") {
+  Heard all;
+  CHECK(run(3, {{"heal", "all"}}, all).verdict == RunVerdict::kPassed);
+  CHECK(all.healed == 1);
+  Heard quorum;
+  CHECK(run(3, {{"heal", "quorum"}}, quorum).verdict == RunVerdict::kPassed);
+  CHECK(quorum.healed == 2);
+}
