@@ -178,7 +178,10 @@ void Machine::hold_until(WorldTime until) {
   if (until <= held_until_) return;
   held_until_ = until;
   world_.hold(until);
-  world_.events().schedule(release_, until);  // so that there is something to wake up for
+}
+
+void Machine::expect_release() {
+  if (!release_.scheduled() || release_.at() != held_until_) world_.events().schedule(release_, held_until_);
 }
 
 void Machine::turn_begins() {

@@ -104,6 +104,8 @@ class Machine {
   Life* life() { return life_; }
   void hold_until(WorldTime until);
   void turn_begins();  // of one of its fibers
+  // It is held and one of its fibers is ready: something must happen when it may go on.
+  void expect_release();
 
  private:
   World& world_;

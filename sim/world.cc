@@ -81,8 +81,10 @@ bool World::may_run(const fiber::Fiber& fiber) {
 }
 
 size_t World::first(const std::deque<fiber::Fiber*>& ready) {
+  if (now_ >= some_machine_held_until_) return 0;
   for (size_t i = 0; i < ready.size(); ++i)
     if (may_run(*ready[i])) return i;
+  for (const fiber::Fiber* fiber : ready) machine(fiber->actor()).expect_release();
   return kNobody;
 }
 
@@ -94,7 +96,10 @@ size_t World::search(const std::deque<fiber::Fiber*>& ready) {
   for (size_t i = 0; i < ready.size(); ++i) {
     const fiber::Fiber& fiber = *ready[i];
     if (fiber.actor() == 0 || machine(fiber.actor()).unwinding()) return i;
-    if (!may_run(fiber)) continue;
+    if (!may_run(fiber)) {
+      machine(fiber.actor()).expect_release();
+      continue;
+    }
     fibers_.push_back(i);
     line_.push_back({fiber.lineage(), fiber.turns()});
   }
