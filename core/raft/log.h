@@ -21,10 +21,14 @@ class Log {
 
   LogPosition base() const { return base_; }
   LogIndex first() const { return base_.index.next(); }
-  LogIndex last() const { return LogIndex(base_.index.value + entries_.size()); }
-  LogPosition last_position() const;
+  LogIndex last() const { return last_.index; }
+  LogPosition last_position() const { return last_; }
   // Of base and of every entry kept; otherwise nullopt.
-  std::optional<Term> term_at(LogIndex index) const;
+  std::optional<Term> term_at(LogIndex index) const {
+    if (index == last_.index) return last_.term;  // asked for most
+    if (index < base_.index || index > last_.index) return std::nullopt;
+    return index == base_.index ? base_.term : entries_[index.value - base_.index.value - 1].term;
+  }
   bool holds(LogPosition position) const { return term_at(position.index) == position.term; }
   const Entry& at(LogIndex index) const;
   // The last position at or before `index` whose term is at most `term`; base if there is none.
@@ -55,6 +59,7 @@ class Log {
   void agree_only_upto(LogIndex index);
 
   LogPosition base_;
+  LogPosition last_;  // of the last entry; without one, base_
   std::deque<Entry> entries_;
   std::vector<Batch> batches_;
   LogIndex handed_out_;
