@@ -19,20 +19,27 @@ void SparseBytes::resize(uint64_t size) {
   size_ = size;
 }
 
-void SparseBytes::read(uint64_t offset, std::span<uint8_t> into) const {
+size_t SparseBytes::read(uint64_t offset, std::span<uint8_t> into) const {
   CHECK(offset <= size_ && into.size() <= size_ - offset);
-  if (into.empty()) return;  // it may have no address
+  if (into.empty()) return 0;  // it may have no address
   std::fill(into.begin(), into.end(), uint8_t{0});
   const uint64_t end = offset + into.size();
+  size_t held = 0;
   for (auto at = sectors_.lower_bound(offset / kSector); at != sectors_.end() && at->first * kSector < end; ++at) {
     const uint64_t from = std::max(at->first * kSector, offset);
     const uint64_t to = std::min((at->first + 1) * kSector, end);
     std::memcpy(into.data() + (from - offset), at->second->data() + from % kSector, to - from);
+    held = to - offset;
   }
+  return held;
 }
 
 void SparseBytes::write(uint64_t offset, ByteView data) {
   CHECK(offset <= size_ && data.size() <= size_ - offset);
+  if (offset % kSector == 0 && data.size() % kSector == 0 && is_zero(data)) {
+    sectors_.erase(sectors_.lower_bound(offset / kSector), sectors_.lower_bound((offset + data.size()) / kSector));
+    return;
+  }
   auto at = sectors_.lower_bound(offset / kSector);  // the first that is held, from the one to be written on
   while (!data.empty()) {
     const uint64_t number = offset / kSector;

@@ -25,8 +25,9 @@ class SparseBytes {
   bool empty() const { return size_ == 0; }
   // What is added is zeros.
   void resize(uint64_t size);
-  // Offsets and sizes stay below size(); copy() takes the same bytes of `from`, and both have them.
-  void read(uint64_t offset, std::span<uint8_t> into) const;
+  // Offsets and sizes stay below size(); copy() takes the same bytes of `from`, and both have them. read() says how
+  // many bytes reach to the end of the last sector that is held: those behind are zeros.
+  size_t read(uint64_t offset, std::span<uint8_t> into) const;
   void write(uint64_t offset, ByteView data);
   void copy(const SparseBytes& from, uint64_t begin, uint64_t end);
   // One sector by its number, which put_sector() takes below size(); bytes behind size() do not count.
