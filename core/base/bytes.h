@@ -67,9 +67,11 @@ class Writer {
     append(&v, sizeof v);
   }
   void append(const void* data, size_t size) {
-    size_t at = out_.size();
-    out_.resize(at + size);
-    if (size != 0) std::memcpy(out_.data() + at, data, size);
+    const auto* from = static_cast<const typename Container::value_type*>(data);
+    if constexpr (std::is_same_v<Container, std::string>)
+      out_.append(from, size);
+    else
+      out_.insert(out_.end(), from, from + size);
   }
   Container& out_;
 };
