@@ -48,6 +48,12 @@ bool World::wait() {
   // A reactor that was held finds all that came meanwhile when it looks again, before any of its fibers goes on: taken
   // one by one, each might hold it anew and the rest would wait for ever.
   bool released = false;
+  const WorldTime release = std::exchange(release_, kNoRelease);
+  if (release != kNoRelease && (events_.empty() || release <= events_.next())) {
+    now_ = release;
+    if (events_.empty() || now_ < events_.next()) return true;
+    released = true;
+  }
   do {
     if (events_.empty()) return false;
     Event& event = events_.pop();
@@ -84,7 +90,8 @@ size_t World::first(const std::deque<fiber::Fiber*>& ready) {
   if (now_ >= some_machine_held_until_) return 0;
   for (size_t i = 0; i < ready.size(); ++i)
     if (may_run(*ready[i])) return i;
-  for (const fiber::Fiber* fiber : ready) machine(fiber->actor()).expect_release();
+  release_ = kNoRelease;
+  for (const fiber::Fiber* fiber : ready) release_ = std::min(release_, machine(fiber->actor()).held_until());
   return kNobody;
 }
 

@@ -164,6 +164,8 @@ class World final : private fiber::Idle, private fiber::Order {
   uint64_t hash_ = 0;
   uint64_t event_count_ = 0;
   WorldTime some_machine_held_until_ = 0;
+  static constexpr WorldTime kNoRelease = INT64_MAX;
+  WorldTime release_ = kNoRelease;     // when the first of the ready fibers, all of which are held, may go on
   bool computing_takes_time_ = false;  // or did, on some machine
   std::array<uint64_t, kProbeCount> probes_{};
   EventQueue events_;
