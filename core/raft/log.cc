@@ -15,7 +15,7 @@ Log::Log(LogPosition base, std::vector<Entry> entries)
   for (const Entry& entry : entries_) {
     CHECK(entry.index == last_.index.next());
     CHECK(entry.term >= last_.term);
-    last_ = {entry.index, entry.term};
+    note_last(entry);
   }
   handed_out_ = last();
   persisted_ = last();
@@ -36,9 +36,14 @@ LogPosition Log::last_with_term_at_most(LogIndex index, Term term) const {
   return {std::prev(after)->index, std::prev(after)->term};
 }
 
+void Log::note_last(const Entry& entry) {
+  if (entry.term != last_.term) runs_.push_back({entry.index, entry.term});
+  last_ = {entry.index, entry.term};
+}
+
 void Log::append(Entry entry) {
   CHECK(entry.index == last().next());
-  last_ = {entry.index, entry.term};
+  note_last(entry);
   entries_.push_back(std::move(entry));
 }
 
@@ -52,13 +57,15 @@ void Log::truncate_from(LogIndex index) {
   CHECK(index > base_.index);
   CHECK(index <= last());
   entries_.resize(index.value - base_.index.value - 1);
-  last_ = entries_.empty() ? base_ : LogPosition{entries_.back().index, entries_.back().term};
+  while (!runs_.empty() && runs_.back().index >= index) runs_.pop_back();
+  last_ = {index.prev(), runs_.empty() ? base_.term : runs_.back().term};
   agree_only_upto(index.prev());
 }
 
 void Log::restart_at(LogPosition position, LogIndex agreed) {
   agree_only_upto(agreed);
   entries_.clear();
+  runs_.clear();
   base_ = last_ = position;
   handed_out_ = position.index;
   restarted_ = true;
@@ -70,6 +77,7 @@ void Log::compact(LogIndex index) {
   if (index <= base_.index) return;
   auto gone = static_cast<ptrdiff_t>(index.value - base_.index.value);
   base_ = {index, *term_at(index)};
+  std::erase_if(runs_, [&](const LogPosition& run) { return run.index <= index; });
   entries_.erase(entries_.begin(), entries_.begin() + gone);
 }
 

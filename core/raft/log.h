@@ -25,9 +25,10 @@ class Log {
   LogPosition last_position() const { return last_; }
   // Of base and of every entry kept; otherwise nullopt.
   std::optional<Term> term_at(LogIndex index) const {
-    if (index == last_.index) return last_.term;  // asked for most
     if (index < base_.index || index > last_.index) return std::nullopt;
-    return index == base_.index ? base_.term : entries_[index.value - base_.index.value - 1].term;
+    for (size_t i = runs_.size(); i-- > 0;)
+      if (runs_[i].index <= index) return runs_[i].term;
+    return base_.term;
   }
   bool holds(LogPosition position) const { return term_at(position.index) == position.term; }
   const Entry& at(LogIndex index) const;
@@ -56,10 +57,13 @@ class Log {
     uint64_t number;
     LogIndex upto;  // the log as this batch left it and as it reads now agree up to here
   };
+  void note_last(const Entry& entry);
   void agree_only_upto(LogIndex index);
 
   LogPosition base_;
   LogPosition last_;  // of the last entry; without one, base_
+  std::vector<LogPosition>
+      runs_;  // the first entry of each term but base_'s: few, where entries are far apart in memory
   std::deque<Entry> entries_;
   std::vector<Batch> batches_;
   LogIndex handed_out_;
