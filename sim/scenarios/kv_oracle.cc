@@ -20,8 +20,10 @@ void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin,
 }
 
 void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
-  cluster_.forget(node);
   last_seen_.erase(node.value);
+  if (auto wrong = cluster_.restarted(raft)) return violate("raft invariant", *wrong);
+  if (raft.suspect() && !damaged_.contains(node.value))
+    return violate("raft invariant", fmt::format("n{} is suspect, and nothing damaged its disk", node.value));
   if (applied) compare_digest(node, applied, digest);
   moved(node, raft);
 }
