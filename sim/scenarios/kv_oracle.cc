@@ -32,11 +32,14 @@ void KvOracle::moved(NodeId node, const raft::Raft& raft) {
   if (found_) return;
   const raft::View now = raft::view_of(raft);
   auto [at, first] = last_seen_.try_emplace(node.value, now);
-  if (!first && at->second == now) return;
-  if (auto wrong = raft::check_state(raft, now)) return violate("raft invariant", *wrong);
-  if (auto wrong = first ? std::nullopt : raft::check_transition(at->second, raft, now))
-    return violate("raft invariant", *wrong);
-  at->second = now;
+  if (first || at->second != now) {
+    if (auto wrong = raft::check_state(raft, now)) return violate("raft invariant", *wrong);
+    if (auto wrong = first ? std::nullopt : raft::check_transition(at->second, raft, now))
+      return violate("raft invariant", *wrong);
+    at->second = now;
+  } else if (now.role != raft::Role::kLeader) {
+    return;
+  }
   if (auto wrong = cluster_.observe(raft)) violate("raft invariant", *wrong);
 }
 
