@@ -37,8 +37,16 @@ class SparseBytes {
   std::vector<uint64_t> written_sectors() const;
 
  private:
-  // By number. None is all zeros; bytes of the last one behind size() are zeros.
-  std::map<uint64_t, Content> sectors_;
+  // So many sectors are held together: a file of a node has a few dozen groups, where a tree of sectors would be deep.
+  static constexpr uint64_t kGroup = 32;
+  using Group = std::array<Content, kGroup>;
+
+  // Makes the sectors [first, last) zeros.
+  void clear(uint64_t first, uint64_t last);
+
+  // By the number of the first sector, divided by kGroup. No sector in it is all zeros; bytes of the last one behind
+  // size() are zeros.
+  std::map<uint64_t, Group> groups_;
   uint64_t size_ = 0;
 };
 
