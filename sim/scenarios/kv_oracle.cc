@@ -71,7 +71,6 @@ void KvOracle::read_served(const kv::Origin& origin, LogIndex applied) { reads_[
 std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
   // Who asked: every attempt that was admitted, by batch and position.
   std::map<std::pair<uint64_t, size_t>, size_t> asked;  // (request, position) -> record
-  std::map<uint64_t, kv::Origin> origins;
   for (size_t i = 0; i < records.size(); ++i)
     for (auto& attempt : records[i].attempts)
       if (auto found = admitted_.find(attempt); found != admitted_.end())
