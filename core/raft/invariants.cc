@@ -124,7 +124,7 @@ std::optional<std::string> check_transition(const View& before, const Raft& afte
 ClusterInvariants::Seen& ClusterInvariants::seen(NodeId node) {
   for (Seen& s : seen_)
     if (s.node == node) return s;
-  seen_.push_back({node, {}, {}, {}});
+  seen_.push_back({node, {}, {}});
   return seen_.back();
 }
 
@@ -146,7 +146,7 @@ std::optional<std::string> ClusterInvariants::restarted(const Raft& raft) {
 ClusterInvariants::Durable& ClusterInvariants::durable(NodeId node) {
   for (Durable& d : durable_)
     if (d.node == node) return d;
-  durable_.push_back({node, {}, {}, {}, {}, {}});
+  durable_.push_back({node, {}, {}, {}, {}});
   return durable_.back();
 }
 
@@ -160,10 +160,7 @@ void ClusterInvariants::note_durable(const Raft& raft) {
   }
   const std::optional<Term> term = raft.term_at(raft.persisted_index());
   d.last = term ? LogPosition{raft.persisted_index(), *term} : LogPosition{};
-  if (!term) {
-    d.untold = std::max(d.untold, raft.first_index().prev());
-    return;
-  }
+  if (!term) return;  // between a snapshot and its record's sync
   const LogPosition last = d.last;
   auto at = std::lower_bound(d.reached.begin(), d.reached.end(), last.term,
                              [](const LogPosition& p, Term term) { return p.term < term; });
@@ -187,18 +184,6 @@ size_t ClusterInvariants::holders_of(LogPosition position) const {
   }));
 }
 
-bool ClusterInvariants::held(const Durable& holder, const Raft& leader, LogIndex index) {
-  const Term term = *leader.term_at(index);
-  return index <= holder.untold || std::any_of(holder.reached.begin(), holder.reached.end(), [&](const LogPosition& p) {
-           if (p.index < index || p.term < term) return false;
-           if (p.term == term) return true;
-           // Where the leader has entries of that term too, the logs agree up to the first end of them.
-           LogIndex at = std::min(p.index, leader.last_index());
-           while (at > index && *leader.term_at(at) > p.term) at = at.prev();
-           return leader.term_at(at) == p.term;
-         });
-}
-
 std::optional<std::string> ClusterInvariants::observe(const Raft& raft) {
   Seen& s = seen(raft.id());
   note_durable(raft);
@@ -206,21 +191,22 @@ std::optional<std::string> ClusterInvariants::observe(const Raft& raft) {
     if (auto violation = check_commit_rule(raft)) return violation;
     if (auto violation = check_committed(raft, s)) return violation;
   }
-  if (raft.role() != Role::kLeader) return std::nullopt;
-  if (s.led != raft.term())
-    if (auto violation = check_leader(raft, s)) return violation;
-  return check_believed(raft, s);
+  if (raft.role() == Role::kLeader && s.led != raft.term()) return check_leader(raft, s);
+  return std::nullopt;
 }
 
 std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, Seen& s) {
   s.led = raft.term();
-  s.believed.assign(raft.voters().size(), LogIndex());
   auto [at, fresh] = leader_of_.try_emplace(raft.term().value, raft.id());
   if (at->second != raft.id())
     return sentence(raft.id(), raft.term(), "leads, but node {} led this term already", at->second.value);
   const size_t votes = votes_for(raft.id(), raft.term());
   if (votes * 2 <= raft.voters().size())
     return sentence(raft.id(), raft.term(), "leads with {} durable votes of {} voters", votes, raft.voters().size());
+  for (NodeId voter : raft.voters())
+    if (LogIndex match = raft.match_index(voter); match && voter != raft.id())
+      return sentence(raft.id(), raft.term(), "begins to lead believing that node {} holds its log up to {}",
+                      voter.value, match.value);
   // Complete is what was committed in earlier terms. A late winner of an old term owes nothing to later ones.
   if (committed_.empty() || committed_.back().known_in > raft.term()) return std::nullopt;
   LogIndex index = last_committed();
@@ -237,22 +223,6 @@ std::optional<std::string> ClusterInvariants::check_commit_rule(const Raft& raft
   if (holders * 2 > raft.voters().size()) return std::nullopt;
   return sentence(raft.id(), raft.term(), "committed entry {}, which is durable on {} of {} voters",
                   raft.commit().value, holders, raft.voters().size());
-}
-
-std::optional<std::string> ClusterInvariants::check_believed(const Raft& raft, Seen& s) {
-  for (size_t i = 0; i < raft.voters().size(); ++i) {
-    const NodeId voter = raft.voters()[i];
-    const LogIndex match = raft.match_index(voter);
-    if (match == s.believed[i] || voter == raft.id()) continue;
-    s.believed[i] = match;
-    if (match > raft.last_index())
-      return sentence(raft.id(), raft.term(), "believes that node {} holds entry {} of a log that ends at {}",
-                      voter.value, match.value, raft.last_index().value);
-    if (match < raft.first_index().prev() || !match || held(durable(voter), raft, match)) continue;
-    return sentence(raft.id(), raft.term(), "believes that node {} holds its log up to {}, which it was not seen to",
-                    voter.value, match.value);
-  }
-  return std::nullopt;
 }
 
 std::optional<std::string> ClusterInvariants::check_committed(const Raft& raft, Seen& s) {

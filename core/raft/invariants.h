@@ -47,9 +47,9 @@ struct View {
 [[nodiscard]] std::optional<std::string> check_transition(const View& before, const Raft& after, const View& now);
 
 // Election safety, leader completeness, log matching of committed entries, state machine safety; and the promises on
-// which they rest: nobody leads without durable votes of a majority, a leader commits only what is durable on one and
-// believes of nobody that it holds more than it was seen to hold, and who begins a new life has what was durable in the
-// last one, or knows that something may be lost. Remembers, for as long as it lives, every leader by term, every
+// which they rest: nobody leads without durable votes of a majority, a leader begins without beliefs about what others
+// hold and commits only what is durable on a majority, and who begins a new life has what was durable in the last one,
+// or knows that something may be lost. Remembers, for as long as it lives, every leader by term, every
 // committed entry by index (24 bytes each), and what each replica was seen to hold durably in each term.
 class ClusterInvariants {
  public:
@@ -70,8 +70,6 @@ class ClusterInvariants {
     NodeId node;
     LogIndex checked;  // committed entries up to here agree with the record
     Term led;          // the last term in which it was seen to lead
-    // What it believed, when last looked at, that each voter holds; of the term in which it leads.
-    std::vector<LogIndex> believed;
   };
 
   // What a replica was seen to have promised with its disk, over all its lives. Damage may take it away later; what
@@ -82,8 +80,6 @@ class ClusterInvariants {
     std::vector<LogPosition> reached;  // by term: the last entry of that term that was durable as the log's last
     HardState hard;                    // when last seen
     LogPosition last;                  // the end of what was durable then
-    // Between a snapshot and its record's sync, what became durable of the log before it cannot be told: at most this.
-    LogIndex untold;
   };
 
   Seen& seen(NodeId node);
@@ -91,12 +87,9 @@ class ClusterInvariants {
   void note_durable(const Raft& raft);
   size_t votes_for(NodeId leader, Term term) const;
   size_t holders_of(LogPosition position) const;
-  // That `holder` was once seen with all of `leader`'s log up to `index`.
-  static bool held(const Durable& holder, const Raft& leader, LogIndex index);
   std::optional<std::string> check_leader(const Raft& raft, Seen& seen);
   std::optional<std::string> check_committed(const Raft& raft, Seen& seen);
   std::optional<std::string> check_commit_rule(const Raft& raft);
-  std::optional<std::string> check_believed(const Raft& raft, Seen& seen);
   LogIndex last_committed() const { return LogIndex(first_.value + committed_.size() - 1); }
   const Committed& committed(LogIndex index) const { return committed_[index.value - first_.value]; }
 

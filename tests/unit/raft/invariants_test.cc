@@ -84,18 +84,6 @@ TEST_CASE("an entry committed by an acknowledgement that is not durable is notic
   CHECK(*three.violation == "node 1 in term 1: committed entry 1, which is durable on 1 of 3 voters");
 }
 
-TEST_CASE("a leader that believes more of a follower than it ever held is noticed before it commits") {
-  Three three;
-  three.elect(false);
-  three.deliver(three.drive(1), 2);
-  std::vector<Message> answers = three.drive(2, true);
-  for (Message& m : answers) m.suspect = true;  // counts towards no majority
-  three.deliver(answers, 1);
-  CHECK(three.at(1).commit() == LogIndex(0));
-  REQUIRE(three.violation);
-  CHECK(*three.violation == "node 1 in term 1: believes that node 2 holds its log up to 1, which it was not seen to");
-}
-
 TEST_CASE("a replica that comes back without what was durable is noticed, unless it is suspect") {
   Three three;
   three.elect(false);
