@@ -223,6 +223,12 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
 
 }  // namespace
 
+void redraw_faults(Plan& plan, const Fate& fate, const Options& options, const Removals& removals) {
+  plan.faults.clear();
+  draw_faults(Drawer{fate, options, plan, removals});
+  std::stable_sort(plan.faults.begin(), plan.faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
+}
+
 Plan make_plan(const Fate& fate, const Options& options, const Removals& removals) {
   Plan plan;
   const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
@@ -230,8 +236,7 @@ Plan make_plan(const Fate& fate, const Options& options, const Removals& removal
     plan.damageable |= uint64_t{1} << fate.between(1, nodes, Choice::kPlan, 1, i);
   if (options[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted))
     plan.damageable = ((uint64_t{1} << nodes) - 1) << 1;
-  draw_faults(Drawer{fate, options, plan, removals});
-  std::stable_sort(plan.faults.begin(), plan.faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
+  redraw_faults(plan, fate, options, removals);
 
   const auto clients = static_cast<uint32_t>(options[Option::clients]);
   const uint64_t each = (static_cast<uint64_t>(options[Option::operations]) + clients - 1) / clients;

@@ -54,5 +54,7 @@ struct Plan {
 
 // Machines: 1 to nodes are store nodes.
 Plan make_plan(const Fate& fate, const Options& options, const Removals& removals);
+// Draws the faults of a plan anew; whom they may damage and what the clients do stays.
+void redraw_faults(Plan& plan, const Fate& fate, const Options& options, const Removals& removals);
 
 }  // namespace mneme::sim
