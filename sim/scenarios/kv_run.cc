@@ -119,7 +119,7 @@ void KvRun::event_begins(uint64_t number, uint64_t hash) {
 void KvRun::branch(const Branch& branch) {
   world_.record(0, "world", fmt::format("branch {}.{}", branch.event, branch.nth));
   world_.branch(branch.event, branch.nth);
-  redraw_faults(plan_, world_.fate(), options_, recipe_.removals);
+  branch_plan(plan_, world_.now(), world_.fate(), options_, recipe_.removals);
   faults_.replace(plan_.faults);
 }
 

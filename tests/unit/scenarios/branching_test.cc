@@ -95,14 +95,17 @@ TEST_CASE("a branch draws the faults that are to come anew and leaves those that
   CHECK(kept == 0);
 }
 
-TEST_CASE("faults that are drawn anew damage no disk that the plan keeps whole", "[scenarios]") {
+TEST_CASE("faults drawn anew damage no disk that the plan keeps whole, and half of the branches are struck soon",
+          "[scenarios]") {
   Options options;
   for (const char* kind : {"rots", "read_errors"}) REQUIRE(options.set(kind, "20").has_value());
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
+  constexpr WorldTime kNow = 12'345'678'901;
+  size_t struck = 0;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
     const Options drawn = *options.expand(Fate(seed));
     const Plan plan = make_plan(Fate(seed), drawn, {});
     Plan redrawn = plan;
-    redraw_faults(redrawn, Fate(seed + 100), drawn, {});
+    branch_plan(redrawn, kNow, Fate(seed + 100), drawn, {});
     CHECK(redrawn.faults != plan.faults);
     CHECK(redrawn.damageable == plan.damageable);
     CHECK(redrawn.clients == plan.clients);
@@ -110,7 +113,19 @@ TEST_CASE("faults that are drawn anew damage no disk that the plan keeps whole",
     for (const Fault& fault : redrawn.faults)
       if (fault.kind == FaultKind::kRot || fault.kind == FaultKind::kReadError || fault.kind == FaultKind::kWipe)
         CHECK((plan.damageable >> fault.a & 1) == 1);
+    const auto strike = std::ranges::find(redrawn.faults, kStrikeAtBranch, &Fault::item);
+    if (strike == redrawn.faults.end()) continue;
+    ++struck;
+    CHECK(strike->kind != FaultKind::kAmbush);
+    CHECK(strike->at > kNow);
+    CHECK(strike->at <= kNow + 50 * kMillisecond + 1);
+    Plan without = plan;
+    branch_plan(without, kNow, Fate(seed + 100), drawn, {.faults = {kStrikeAtBranch}, .operations = {}});
+    redrawn.faults.erase(strike);
+    CHECK(without == redrawn);
   }
+  CHECK(struck > 10);
+  CHECK(struck < 30);
 }
 
 TEST_CASE("a run that branches where it is asked does what the recipe of the branch does", "[scenarios]") {
