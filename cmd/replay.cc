@@ -182,7 +182,7 @@ void add_replay(CLI::App& app, Run& run) {
   replay->add_option("--log", flags->log, "print only what a node says, from a level on: node=N:info");
   replay->add_option("--break", flags->break_at, "print what happens around the event of this number");
   replay->add_flag("--black-box-only", flags->black_box_only, "judge by the clients' history alone");
-  replay->add_flag("--plan", flags->plan, "print the planned faults first");
+  replay->add_flag("--plan", flags->plan, "print first which faults are planned, as long as the run does not branch");
   replay->footer("Examples:\n  mneme replay 7\n  mneme replay 7 --trace --until 5s");
   replay->callback([flags, &run] { run = [flags] { return run_replay(*flags); }; });
 }
