@@ -217,8 +217,8 @@ def built(name):
 # --- Seeds
 
 
-def simulate(command, first, last, cases, black_box):
-    flags = ["--black-box-only"] if black_box else []
+def simulate(command, first, last, cases, black_box=False, branches=0):
+    flags = ["--branch", str(branches)] + (["--black-box-only"] if black_box else [])
     line = [str(command), "sim", "--json", "--keep-going", "--seeds", f"{first}..{last}", "--out", str(cases), *flags]
     run = subprocess.run(line, capture_output=True, text=True, cwd=SCRATCH)
     try:
@@ -228,13 +228,13 @@ def simulate(command, first, last, cases, black_box):
                      f"{(run.stdout + run.stderr).strip()[-2000:]}")
 
 
-def hunt(name, command, first, budget, black_box):
+def hunt(name, command, first, budget, black_box, branches):
     """Runs seeds from `first` on until one fails or the CPU time is spent."""
     cases = SCRATCH / "cases" / (name + ("-black-box" if black_box else ""))
     found = {"caught": False, "property": None, "seed": None, "seeds": 0, "cpu_s": 0.0, "inconclusive": 0}
     begin, batch = first, FIRST_BATCH
     while found["cpu_s"] < budget:
-        result = simulate(command, begin, begin + batch - 1, cases, black_box)
+        result = simulate(command, begin, begin + batch - 1, cases, black_box, branches)
         found["cpu_s"] += result["cpu_s"]
         found["inconclusive"] += result["inconclusive"]
         failures = sorted(result["failures"], key=lambda failure: failure["seed"])
@@ -269,7 +269,7 @@ def hunt_in_ranges(mutant, command, arguments, black_box):
     runs = []
     for nth in range(arguments.ranges):
         budget = arguments.black_box_seconds if black_box else arguments.seconds
-        found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, budget, black_box)
+        found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, budget, black_box, arguments.branch)
         found["declared"] = found["caught"] and found["property"] in mutant.expected
         runs.append(found)
         if found["caught"]:
@@ -290,7 +290,7 @@ def examine(mutant, command, arguments):
     return result
 
 
-def run_control(command, caught_at):
+def run_control(command, caught_at, branches):
     """Seeds from 1 on, and every seed at which a mutant was caught, without a mutant."""
     cases = SCRATCH / "cases" / "control"
     total = {"id": "control", "seeds": 0, "passed": 0, "failed": 0, "inconclusive": 0, "cpu_s": 0.0, "failures": []}
@@ -298,7 +298,7 @@ def run_control(command, caught_at):
              for first in range(1, LEAST_CONTROL + 1, LARGEST_BATCH)]
     spans += [(seed, seed) for seed in sorted(set(caught_at)) if seed > LEAST_CONTROL]
     for first, last in spans:
-        result = simulate(command, first, last, cases, False)
+        result = simulate(command, first, last, cases, branches=branches)
         for key in ("seeds", "passed", "failed", "inconclusive", "cpu_s", "failures"):
             total[key] += result[key]
         show(f"control: {total['seeds']} seeds, {total['failed']} failed")
@@ -351,6 +351,8 @@ def parse(argv):
     parser.add_argument("--ranges", type=int, metavar="N",
                         help=f"hunt in N ranges of seeds, of which the median is shown (default {CASUAL_RANGES}; with "
                              f"--json or --write {RECORDED_RANGES})")
+    parser.add_argument("--branch", type=int, default=0, metavar="N",
+                        help="let each seed's run branch up to N times (default 0; see mneme sim --help)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     parser.add_argument("--write", action="store_true", help="write docs/DETECTION.md; only with all mutants")
     parser.add_argument("--from", action="append", default=[], metavar="FILE", dest="earlier",
@@ -360,8 +362,8 @@ def parse(argv):
     arguments.ranges = arguments.ranges or (RECORDED_RANGES if recorded else CASUAL_RANGES)
     if arguments.black_box_seconds is None:
         arguments.black_box_seconds = arguments.seconds
-    if arguments.seconds < 1 or arguments.ranges < 1 or arguments.black_box_seconds < 0:
-        parser.error("--seconds and --ranges are whole numbers from 1 on, --black-box-seconds from 0 on")
+    if arguments.seconds < 1 or arguments.ranges < 1 or min(arguments.black_box_seconds, arguments.branch) < 0:
+        parser.error("--seconds and --ranges are whole numbers from 1 on, --black-box-seconds and --branch from 0 on")
     if arguments.write and (arguments.ids or arguments.patch):
         parser.error("--write is for all mutants: name none")
     return arguments
@@ -404,7 +406,8 @@ def hunt_all(mutants, arguments):
         say(f"{mutant.id}: built in {time.monotonic() - begin:.0f} s: {mutant.mistake}")
         results[mutant.id] = examine(mutant, command, arguments)
     restore(files)
-    control = run_control(control_command, [seed for result in results.values() for seed in seeds_that_caught(result)])
+    control = run_control(control_command, [seed for result in results.values() for seed in seeds_that_caught(result)],
+                          arguments.branch)
     held.close()
     return results, control
 
