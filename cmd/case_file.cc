@@ -22,6 +22,11 @@ std::string to_text(const Case& c) {
   std::string out = "# mneme case\nformat = 1\n";
   out += fmt::format("build = \"{}\"\nscenario = \"{}\"\nseed = {}\nproperty = \"{}\"\ntrace_hash = \"{:016x}\"\n",
                      c.build, c.recipe.scenario, c.recipe.seed, c.property, c.trace_hash);
+  if (!c.recipe.branches.empty()) {
+    out += "branches = [";
+    for (const sim::Branch& branch : c.recipe.branches) out += fmt::format("\"{}\", ", sim::to_text({branch}));
+    out += "]\n";
+  }
   if (c.black_box_only) out += "judge = \"black box\"\n";
   out += "\n[options]\n";
   for (size_t i = 0; i < sim::kOptionCount; ++i)
@@ -80,6 +85,14 @@ Result<Case> load_case(const std::string& path) {
       if (!text || text->size() != 16 ||
           std::from_chars(text->data(), text->data() + 16, c.trace_hash, 16).ptr != text->data() + 16)
         return where(node, "trace_hash is 16 hex digits in quotes");
+    } else if (key == "branches") {
+      auto* array = node.as_array();
+      if (!array) return where(node, "branches is a list of \"event.nth\"");
+      for (auto& item : *array) {
+        auto text = item.value_exact<std::string>();
+        if (!text) return where(item, "branches is a list of \"event.nth\"");
+        if (auto added = sim::add_branch(c.recipe.branches, *text); !added) return where(item, added.error().message);
+      }
     } else if (key == "judge") {
       if (node.value_exact<std::string>() != "black box") return where(node, "judge is \"black box\" or left out");
       c.black_box_only = true;

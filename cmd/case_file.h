@@ -7,6 +7,7 @@
 //   seed = 1187
 //   property = "linearizable"     what failed, to tell whether it is reproduced; "" when nothing did
 //   trace_hash = "16 hex digits"
+//   branches = ["81234.2"]        event.nth; left out: none
 //   judge = "black box"           the clients' history alone; left out: all judges
 //   [options]                     every option, expanded
 //   nodes = 3

@@ -84,6 +84,11 @@ std::string indented(std::string_view lines) {
   return out;
 }
 
+std::string name_of(uint64_t seed, const sim::Branches& branches) {
+  return branches.empty() ? fmt::format("seed {}", seed)
+                          : fmt::format("seed {}, branch {}", seed, sim::to_text(branches));
+}
+
 Result<sim::Recipe> make_recipe(const std::string& scenario, const std::vector<std::string>& settings) {
   sim::Recipe recipe;
   recipe.scenario = scenario;

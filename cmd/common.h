@@ -64,6 +64,9 @@ Colors colors_for(int fd);
 // What built this binary, and from what.
 std::string build_id();
 
+// A run as people are told of it: "seed 7", "seed 7, branch 81234.2".
+std::string name_of(uint64_t seed, const sim::Branches& branches);
+
 // A scenario as named on the command line: built in, or a TOML file, with options on top of it.
 Result<sim::Recipe> make_recipe(const std::string& scenario, const std::vector<std::string>& settings);
 

@@ -9,7 +9,7 @@
 
 #include "cmd/case_file.h"
 #include "cmd/common.h"
-#include "cmd/seed_lanes.h"
+#include "cmd/seed_process.h"
 
 namespace mneme::cmd {
 
@@ -19,6 +19,7 @@ struct Flags {
   std::string what;
   std::string scenario = "kv";
   std::vector<std::string> settings;
+  std::vector<std::string> branches;
   bool trace = false;
   std::string until;
   std::vector<std::string> log;
@@ -97,6 +98,9 @@ int run_replay(const Flags& flags) {
     if (!recipe) return complain(kUsage, recipe.error().message);
     c.recipe = *recipe;
     c.recipe.seed = seed->first;
+    for (const std::string& branch : flags.branches)
+      if (auto added = sim::add_branch(c.recipe.branches, branch); !added)
+        return complain(kUsage, added.error().message);
   }
   auto options = c.recipe.options.expand(sim::Fate(c.recipe.seed));
   if (!options) return complain(kUsage, options.error().message);
@@ -141,12 +145,13 @@ int run_replay(const Flags& flags) {
     return kOk;
   }
   if (result.verdict == sim::RunVerdict::kPassed) {
-    fmt::print("{}pass{} seed {}: {} operations, {} faults, {} events, trace hash {:016x}\n", colors.green,
-               colors.reset, c.recipe.seed, result.operations, result.faults, result.events, result.trace_hash);
+    fmt::print("{}pass{} {}: {} operations, {} faults, {} events, trace hash {:016x}\n", colors.green, colors.reset,
+               name_of(c.recipe.seed, c.recipe.branches), result.operations, result.faults, result.events,
+               result.trace_hash);
   } else {
-    fmt::print("{}{}{} seed {}  {}\n  {}\n{}", colors.red,
-               result.verdict == sim::RunVerdict::kFailed ? "FAIL" : "INCONCLUSIVE", colors.reset, c.recipe.seed,
-               result.property, result.summary, indented(result.details));
+    fmt::print("{}{}{} {}  {}\n  {}\n{}", colors.red,
+               result.verdict == sim::RunVerdict::kFailed ? "FAIL" : "INCONCLUSIVE", colors.reset,
+               name_of(c.recipe.seed, c.recipe.branches), result.property, result.summary, indented(result.details));
     fmt::print("  {} operations, {} faults, {} events, trace hash {:016x}\n", result.operations, result.faults,
                result.events, result.trace_hash);
   }
@@ -169,12 +174,15 @@ void add_replay(CLI::App& app, Run& run) {
   replay->add_option("CASE", flags->what, "a seed, or a case file that sim wrote")->required();
   replay->add_option("--scenario", flags->scenario, "of a seed")->capture_default_str();
   replay->add_option("--set", flags->settings, "override an option: name=value")->take_all()->allow_extra_args(false);
+  replay->add_option("--branch", flags->branches, "of a seed: leave its run at this event, in that way: EVENT.NTH")
+      ->take_all()
+      ->allow_extra_args(false);
   replay->add_flag("--trace", flags->trace, "print what happens, one line an event");
   replay->add_option("--until", flags->until, "stop at this virtual time, such as 3s");
   replay->add_option("--log", flags->log, "print only what a node says, from a level on: node=N:info");
   replay->add_option("--break", flags->break_at, "print what happens around the event of this number");
   replay->add_flag("--black-box-only", flags->black_box_only, "judge by the clients' history alone");
-  replay->add_flag("--plan", flags->plan, "print the planned faults first");
+  replay->add_flag("--plan", flags->plan, "print first which faults are planned, as long as the run does not branch");
   replay->footer("Examples:\n  mneme replay 7\n  mneme replay 7 --trace --until 5s");
   replay->callback([flags, &run] { run = [flags] { return run_replay(*flags); }; });
 }

@@ -11,6 +11,8 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <tuple>
 
 #include "cmd/case_file.h"
 #include "cmd/common.h"
@@ -30,6 +32,7 @@ struct Flags {
   std::string shard;
   bool keep_going = false;
   bool verify = false;
+  uint64_t branch = 0;
   bool black_box_only = false;
   std::string out = "cases";
   std::string junit;
@@ -60,10 +63,21 @@ struct Failure {
   std::string case_path;
 };
 
+// A run among those of a batch.
+struct RunId {
+  uint64_t seed;
+  sim::Branches branches;
+  auto operator<=>(const RunId&) const = default;
+};
+
+// Figures are of the seeds' own runs, without their branches, where not said otherwise.
 struct Tally {
   uint64_t done = 0;
-  uint64_t passed = 0;
-  std::vector<uint64_t> inconclusive;
+  std::set<uint64_t> failed;        // seeds, for themselves or for a branch
+  std::set<uint64_t> inconclusive;  // the same
+  uint64_t branches = 0;
+  uint64_t failed_branches = 0;
+  int64_t branches_cpu_us = 0;
   uint64_t events = 0;
   uint64_t operations = 0;
   uint64_t unknown = 0;
@@ -73,22 +87,48 @@ struct Tally {
   int64_t peak_rss_kib = 0;  // of the seed that took most
   uint64_t peak_seed = 0;
   std::array<uint64_t, kProbeCount> probes{};
-  std::map<uint64_t, uint64_t> hashes;         // by seed, of the first run
-  std::map<uint64_t, uint64_t> second_hashes;  // waiting for the first
+  std::map<RunId, uint64_t> hashes;         // of the first run
+  std::map<RunId, uint64_t> second_hashes;  // of --verify's
   std::vector<Failure> failures;
-  std::vector<uint64_t> diverged;
+  std::vector<RunId> diverged;
+
+  uint64_t passed() const {
+    std::set<uint64_t> others = failed;
+    others.insert(inconclusive.begin(), inconclusive.end());
+    return done - others.size();
+  }
 };
+
+void count(const SeedOutcome& outcome, Tally& t) {
+  for (size_t i = 0; i < kProbeCount; ++i) t.probes[i] += outcome.result.probes[i];
+  if (!outcome.branches.empty()) {
+    ++t.branches;
+    t.branches_cpu_us += outcome.cpu_us;
+    return;
+  }
+  ++t.done;
+  t.events += outcome.result.events;
+  t.operations += outcome.result.operations;
+  t.unknown += outcome.result.unknown;
+  t.faults += outcome.result.faults;
+  t.virtual_ns += outcome.result.virtual_ns;
+  t.cpu_us += outcome.cpu_us;
+  if (outcome.peak_rss_kib > t.peak_rss_kib) {
+    t.peak_rss_kib = outcome.peak_rss_kib;
+    t.peak_seed = outcome.seed;
+  }
+}
 
 void print_failure(const Failure& failure, const sim::Recipe& recipe, const Flags& flags) {
   const Colors c = colors_for(STDOUT_FILENO);
   const SeedOutcome& o = failure.outcome;
-  fmt::print("{}FAIL{} seed {}  {}{}{}\n", c.red, c.reset, o.seed, c.bold, o.result.property, c.reset);
+  fmt::print("{}FAIL{} {}  {}{}{}\n", c.red, c.reset, name_of(o.seed, o.branches), c.bold, o.result.property, c.reset);
   fmt::print("  {}\n", o.result.summary);
   fmt::print("{}", indented(o.result.details));
   sim::Recipe drawn = recipe;
   drawn.seed = o.seed;
   if (auto options = drawn.options.expand(sim::Fate(o.seed))) {
-    fmt::print("  recipe   build {}, scenario {}, seed {}\n", build_id(), recipe.scenario, o.seed);
+    fmt::print("  recipe   build {}, scenario {}, {}\n", build_id(), recipe.scenario, name_of(o.seed, o.branches));
     std::string text = options->text();
     std::string line = "          ";
     for (size_t at = 0; at < text.size();) {
@@ -102,9 +142,13 @@ void print_failure(const Failure& failure, const sim::Recipe& recipe, const Flag
     }
     fmt::print("{}\n", line);
   }
-  fmt::print("  replay   mneme replay {}\n", failure.case_path.empty() ? fmt::format("{}", o.seed) : failure.case_path);
-  fmt::print("           mneme replay {} --trace     every event, one line each\n",
-             failure.case_path.empty() ? fmt::format("{}", o.seed) : failure.case_path);
+  std::string again = failure.case_path;
+  if (again.empty()) {
+    again = std::to_string(o.seed);
+    for (const sim::Branch& branch : o.branches) again += fmt::format(" --branch {}", sim::to_text({branch}));
+  }
+  fmt::print("  replay   mneme replay {}\n", again);
+  fmt::print("           mneme replay {} --trace     every event, one line each\n", again);
   (void)flags;
 }
 
@@ -115,10 +159,13 @@ std::string write_case(const sim::Recipe& recipe, const SeedOutcome& o, const Fl
          .trace_hash = o.result.trace_hash,
          .black_box_only = flags.black_box_only};
   c.recipe.seed = o.seed;
+  c.recipe.branches = o.branches;
   auto expanded = recipe.options.expand(sim::Fate(o.seed));
   if (!expanded) return "";
   c.recipe.options = *expanded;
-  const std::string path = fmt::format("{}/{}.case", flags.out, o.seed);
+  std::string path = fmt::format("{}/{}", flags.out, o.seed);
+  for (const sim::Branch& branch : o.branches) path += fmt::format("-{}", sim::to_text({branch}));
+  path += ".case";
   if (auto saved = save_case(path, c); !saved) {
     complain(kIo, saved.error().message);
     return "";
@@ -128,7 +175,7 @@ std::string write_case(const sim::Recipe& recipe, const SeedOutcome& o, const Fl
 
 // Runs a diverging seed once more in both ways, with the hash after every event written down, and says where they part,
 // in lines for people.
-std::string find_divergence(const sim::Recipe& recipe, uint64_t seed);
+std::string find_divergence(const sim::Recipe& recipe, const RunId& run);
 
 struct Range {
   SeedRange seeds;
@@ -190,10 +237,10 @@ void write_junit(const std::string& path, const Tally& tally, const std::string&
   file << fmt::format("<?xml version=\"1.0\"?>\n<testsuite name=\"mneme sim {}\" tests=\"{}\" failures=\"{}\">\n",
                       escape(scenario), tally.done, tally.failures.size());
   for (const Failure& f : tally.failures)
-    file << fmt::format("  <testcase name=\"seed {}\"><failure type=\"{}\" message=\"{}\">{}</failure></testcase>\n",
-                        f.outcome.seed, escape(f.outcome.result.property), escape(f.outcome.result.summary),
-                        escape(f.outcome.result.details));
-  file << fmt::format("  <testcase name=\"{} seeds passed\"/>\n</testsuite>\n", tally.passed);
+    file << fmt::format("  <testcase name=\"{}\"><failure type=\"{}\" message=\"{}\">{}</failure></testcase>\n",
+                        name_of(f.outcome.seed, f.outcome.branches), escape(f.outcome.result.property),
+                        escape(f.outcome.result.summary), escape(f.outcome.result.details));
+  file << fmt::format("  <testcase name=\"{} seeds passed\"/>\n</testsuite>\n", tally.passed());
 }
 
 void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64_t hash) {
@@ -201,23 +248,29 @@ void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64
   out["build"] = build_id();
   out["scenario"] = recipe.scenario;
   out["seeds"] = t.done;
-  out["passed"] = t.passed;
-  out["failed"] = t.failures.size();
+  out["passed"] = t.passed();
+  out["failed"] = t.failed.size();
   out["inconclusive"] = t.inconclusive.size();
-  out["diverged"] = t.diverged;
+  std::set<uint64_t> diverged;
+  for (const RunId& run : t.diverged) diverged.insert(run.seed);
+  out["diverged"] = diverged;
+  out["branches"] = t.branches;
+  out["failed_branches"] = t.failed_branches;
   out["events"] = t.events;
   out["operations"] = t.operations;
   out["unknown"] = t.unknown;
   out["faults"] = t.faults;
   out["virtual_s"] = static_cast<double>(t.virtual_ns) / 1e9;
   out["wall_s"] = wall_s;
-  out["cpu_s"] = static_cast<double>(t.cpu_us) / 1e6;
+  out["cpu_s"] = static_cast<double>(t.cpu_us + t.branches_cpu_us) / 1e6;  // branches included
+  out["branches_cpu_s"] = static_cast<double>(t.branches_cpu_us) / 1e6;
   out["peak_rss_mib"] = static_cast<double>(t.peak_rss_kib) / 1024;  // of the seed that took most
   out["trace_hash"] = fmt::format("{:016x}", hash);
   out["inconclusive_seeds"] = t.inconclusive;
   out["failures"] = nlohmann::ordered_json::array();
   for (const Failure& f : t.failures)
     out["failures"].push_back({{"seed", f.outcome.seed},
+                               {"branches", sim::to_text(f.outcome.branches)},
                                {"property", f.outcome.result.property},
                                {"summary", f.outcome.result.summary},
                                {"case", f.case_path},
@@ -255,8 +308,8 @@ std::string wrapped(std::string_view text) {
 void print_summary(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64_t hash, uint64_t wanted) {
   const Colors c = colors_for(STDOUT_FILENO);
   const double cpu_s = static_cast<double>(t.cpu_us) / 1e6;
-  fmt::print("scenario {}: {}{} passed{}, {}{} failed{}, {} inconclusive", recipe.scenario, c.green, t.passed, c.reset,
-             t.failures.empty() ? "" : c.red, t.failures.size(), c.reset, t.inconclusive.size());
+  fmt::print("scenario {}: {}{} passed{}, {}{} failed{}, {} inconclusive", recipe.scenario, c.green, t.passed(),
+             c.reset, t.failed.empty() ? "" : c.red, t.failed.size(), c.reset, t.inconclusive.size());
   if (t.done < wanted) fmt::print(", {} not run", wanted - t.done);
   fmt::print("\n");
   if (t.done == 0) return;
@@ -268,6 +321,9 @@ void print_summary(const Tally& t, const sim::Recipe& recipe, double wall_s, uin
              static_cast<double>(t.virtual_ns) / 1e9, human_seconds(wall_s), human_seconds(cpu_s),
              grouped(static_cast<uint64_t>(per_cpu)),
              grouped(static_cast<uint64_t>(cpu_s > 0 ? static_cast<double>(t.events) / cpu_s : 0)));
+  if (t.branches > 0)
+    fmt::print("  {} branches besides, {} of them failed, in {} of CPU\n", grouped(t.branches), t.failed_branches,
+               human_seconds(static_cast<double>(t.branches_cpu_us) / 1e6));
   fmt::print("  at most {:.1f} MiB of memory in a seed, in seed {}\n", static_cast<double>(t.peak_rss_kib) / 1024,
              t.peak_seed);
   fmt::print("{}", wrapped(workload(recipe)));
@@ -317,9 +373,10 @@ int run_sim(const Flags& flags) {
   const auto cores = static_cast<unsigned>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
   const unsigned jobs = flags.jobs ? flags.jobs : cores;
   plan.lanes = static_cast<unsigned>(std::min<uint64_t>(flags.verify ? std::max(1u, jobs / 2) : jobs, seeds.count()));
+  plan.energy = flags.branch;
   plan.verify = flags.verify;
   plan.white_box = !flags.black_box_only;
-  plan.worker_arguments = {flags.scenario};
+  plan.worker_arguments = {flags.scenario, "--branch", std::to_string(flags.branch)};
   if (flags.black_box_only) plan.worker_arguments.push_back("--black-box-only");
   for (const std::string& setting : flags.settings)
     plan.worker_arguments.insert(plan.worker_arguments.end(), {"--set", setting});
@@ -329,52 +386,35 @@ int run_sim(const Flags& flags) {
   const auto begin = std::chrono::steady_clock::now();
   const bool terminal = ::isatty(STDERR_FILENO);
   Tally tally;
-  bool stop = false;
+  bool stop = false;  // something was found
+  bool cut = false;   // by the user or by time
   const uint64_t wanted = seeds.count();
-  auto compare = [&](uint64_t seed, uint64_t first, uint64_t second) {
-    if (first == second) return;
-    tally.diverged.push_back(seed);
-    stop = stop || !flags.keep_going;
-  };
   auto take = [&](SeedOutcome outcome) {
     const uint64_t seed = outcome.seed;
     const uint64_t hash = outcome.crashed ? 0 : outcome.result.trace_hash;
-    if (outcome.second) {
-      if (auto first = tally.hashes.find(seed); first != tally.hashes.end())
-        compare(seed, first->second, hash);
-      else
-        tally.second_hashes[seed] = hash;
-      return !stop;
+    const RunId id{seed, outcome.branches};
+    (outcome.second ? tally.second_hashes : tally.hashes)[id] = hash;
+    const auto& others = outcome.second ? tally.hashes : tally.second_hashes;
+    if (auto other = others.find(id); other != others.end() && other->second != hash) {
+      tally.diverged.push_back(id);
+      stop = stop || !flags.keep_going;
     }
-    ++tally.done;
-    tally.events += outcome.result.events;
-    tally.operations += outcome.result.operations;
-    tally.unknown += outcome.result.unknown;
-    tally.faults += outcome.result.faults;
-    tally.virtual_ns += outcome.result.virtual_ns;
-    tally.cpu_us += outcome.cpu_us;
-    if (outcome.peak_rss_kib > tally.peak_rss_kib) {
-      tally.peak_rss_kib = outcome.peak_rss_kib;
-      tally.peak_seed = seed;
-    }
-    for (size_t i = 0; i < kProbeCount; ++i) tally.probes[i] += outcome.result.probes[i];
-    tally.hashes[seed] = hash;
-    if (auto second = tally.second_hashes.find(seed); second != tally.second_hashes.end())
-      compare(seed, hash, second->second);
-    if (outcome.result.verdict == sim::RunVerdict::kPassed && !outcome.crashed) {
-      ++tally.passed;
-    } else if (outcome.result.verdict == sim::RunVerdict::kInconclusive) {
-      tally.inconclusive.push_back(seed);
+    if (outcome.second) return !stop;
+    count(outcome, tally);
+    if (outcome.result.verdict == sim::RunVerdict::kInconclusive) {
+      tally.inconclusive.insert(seed);
       if (terminal) fmt::print(stderr, "\r\033[K");
-      if (!flags.json) fmt::print("INCONCLUSIVE seed {}: {}\n", seed, outcome.result.summary);
-    } else {
+      if (!flags.json) fmt::print("INCONCLUSIVE {}: {}\n", name_of(seed, outcome.branches), outcome.result.summary);
+    } else if (outcome.result.verdict == sim::RunVerdict::kFailed || outcome.crashed) {
+      tally.failed.insert(seed);
+      tally.failed_branches += !outcome.branches.empty();
       Failure failure{std::move(outcome), ""};
       failure.case_path = write_case(*recipe, failure.outcome, flags);
       if (terminal) fmt::print(stderr, "\r\033[K");
       if (!flags.json) print_failure(failure, *recipe, flags);
       if (flags.github)
-        fmt::print("::error title=mneme sim seed {}::{}: {}\n", seed, failure.outcome.result.property,
-                   failure.outcome.result.summary);
+        fmt::print("::error title=mneme sim {}::{}: {}\n", name_of(seed, failure.outcome.branches),
+                   failure.outcome.result.property, failure.outcome.result.summary);
       std::fflush(stdout);
       tally.failures.push_back(std::move(failure));
       stop = stop || !flags.keep_going;
@@ -391,30 +431,41 @@ int run_sim(const Flags& flags) {
                           : rate > 0 ? static_cast<double>(wanted - tally.done) / rate
                                      : 0;
       fmt::print(stderr, "\r\033[K{} of {} seeds, {:.0f} a second, {} left, {} failed", grouped(tally.done),
-                 limit_ns ? "as many" : grouped(wanted), rate, human_seconds(std::max(0.0, left)),
-                 tally.failures.size());
+                 limit_ns ? "as many" : grouped(wanted), rate, human_seconds(std::max(0.0, left)), tally.failed.size());
       std::fflush(stderr);
     }
-    if (limit_ns && elapsed * 1e9 > static_cast<double>(limit_ns)) return false;
-    return interrupted == 0;
+    cut = interrupted || (limit_ns && elapsed * 1e9 > static_cast<double>(limit_ns));
+    return !cut;
   };
   const bool healthy = run_lanes(plan, take, tick);
   if (terminal) fmt::print(stderr, "\r\033[K");
   const double wall_s = seconds_since(begin);
   uint64_t hash = 0;
-  for (auto& [seed, one] : tally.hashes) hash = fold(fold(hash, seed), one);
-  std::sort(tally.failures.begin(), tally.failures.end(),
-            [](const Failure& a, const Failure& b) { return a.outcome.seed < b.outcome.seed; });
+  for (auto& [run, one] : tally.hashes) {
+    hash = fold(hash, run.seed);
+    for (const sim::Branch& branch : run.branches) hash = fold(fold(hash, branch.event), branch.nth);
+    hash = fold(hash, one);
+  }
+  std::sort(tally.failures.begin(), tally.failures.end(), [](const Failure& a, const Failure& b) {
+    return std::tie(a.outcome.seed, a.outcome.branches) < std::tie(b.outcome.seed, b.outcome.branches);
+  });
+
+  if (flags.verify && healthy && !stop && !cut) {
+    for (auto& [run, ignored] : tally.hashes)
+      if (!tally.second_hashes.contains(run)) tally.diverged.push_back(run);
+    for (auto& [run, ignored] : tally.second_hashes)
+      if (!tally.hashes.contains(run)) tally.diverged.push_back(run);
+  }
 
   if (!flags.junit.empty()) write_junit(flags.junit, tally, recipe->scenario);
   if (flags.json)
     print_json(tally, *recipe, wall_s, hash);
   else
     print_summary(tally, *recipe, wall_s, hash, limit_ns ? tally.done : wanted);
-  for (uint64_t seed : tally.diverged) {
+  for (const RunId& one : tally.diverged) {
     // With --json, nothing but the object goes to stdout.
-    fmt::print(flags.json ? stderr : stdout, "DIVERGED seed {}: two runs of it differ\n{}", seed,
-               find_divergence(*recipe, seed));
+    fmt::print(flags.json ? stderr : stdout, "DIVERGED {}: two runs of it differ\n{}", name_of(one.seed, one.branches),
+               find_divergence(*recipe, one));
   }
   if (!healthy && !stop && !interrupted)
     return complain(kHarness, "a worker process failed; this is a bug in the harness");
@@ -438,7 +489,7 @@ int run_hashes(const sim::Recipe& recipe, const std::string& path) {
   return result ? kOk : kHarness;
 }
 
-std::string find_divergence(const sim::Recipe& recipe, uint64_t seed) {
+std::string find_divergence(const sim::Recipe& recipe, const RunId& run) {
   char directory[] = "/tmp/mneme-diverged-XXXXXX";
   const std::string failed = "  where they part could not be found: the two runs could not be done again\n";
   if (!::mkdtemp(directory)) return failed;
@@ -454,10 +505,11 @@ std::string find_divergence(const sim::Recipe& recipe, uint64_t seed) {
     }
   } files{directory, {}};
   sim::Recipe one = recipe;
-  one.seed = seed;
+  one.seed = run.seed;
+  one.branches = run.branches;
   Case c{.recipe = one, .build = build_id()};
-  c.recipe.options = *recipe.options.expand(sim::Fate(seed));
-  const std::string case_path = fmt::format("{}/{}.case", directory, seed);
+  c.recipe.options = *recipe.options.expand(sim::Fate(run.seed));
+  const std::string case_path = fmt::format("{}/{}.case", directory, run.seed);
   if (!save_case(case_path, c)) return failed;
   auto hash_file = [&](int n) { return fmt::format("{}/{}.hashes", directory, n); };
   for (int attempt = 0; attempt < 3; ++attempt) {
@@ -498,6 +550,8 @@ void add_sim(CLI::App& app, Run& run) {
   sim->add_option("--shard", flags->shard, "I/N: part I (from 0) of N of the seeds");
   sim->add_flag("--keep-going", flags->keep_going, "do not stop at the first failure");
   sim->add_flag("--verify", flags->verify, "run every seed twice and compare the trace hashes");
+  sim->add_option("--branch", flags->branch, "runs that leave each seed's at its rare moments, at most")
+      ->capture_default_str();
   sim->add_flag("--black-box-only", flags->black_box_only, "judge by the clients' history alone");
   sim->add_option("--out", flags->out, "directory for case files")->capture_default_str();
   sim->add_option("--junit", flags->junit, "write a JUnit report to this file");
@@ -524,6 +578,7 @@ void add_sim(CLI::App& app, Run& run) {
   worker->add_option("lanes", lane->plan.lanes)->required();
   worker->add_option("lane", lane->lane)->required();
   worker->add_option("scenario", lane->scenario)->required();
+  worker->add_option("--branch", lane->plan.energy);
   worker->add_flag("--black-box-only", lane->black_box_only);
   worker->add_option("--set", lane->settings)->take_all()->allow_extra_args(false);
   worker->callback([lane, &run] {

@@ -99,6 +99,10 @@ class World final : private fiber::Idle, private fiber::Order {
     return ppm != 0 && Fate::scale(choose(choice, a, b, c), 1'000'000) < ppm;
   }
 
+  // Draws every later choice from another seed, which is itself a choice: the nth of those that this event has. What
+  // was drawn before stays, and the hash up to here.
+  void branch(uint64_t event, uint64_t nth) { fate_ = Fate(choose(Choice::kBranch, event, nth)); }
+
   // Observation.
   // `zeros`: how many more follow `bytes`. Files are mostly zeros, which need no hashing.
   void fold_bytes(EventKind kind, uint32_t actor, ByteView bytes, size_t zeros = 0) {

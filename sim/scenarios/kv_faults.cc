@@ -21,15 +21,38 @@ KvFaults::KvFaults(World& world, KvCluster& cluster, const Options& options, std
   world_.after_probe = [this](Probe probe, uint32_t actor) { look_for_ambush(probe, actor); };
 }
 
-void KvFaults::run(fiber::Scope& scope, const std::vector<Fault>& faults, WorldTime end) {
+void KvFaults::run(fiber::Scope& scope, std::vector<Fault> faults, WorldTime end) {
   scope_ = &scope;
   scope.spawn("ambush", [this] { strike_from_ambush(); });
-  for (const Fault& fault : faults) {
-    if (fault.at >= end || ended_) break;
-    world_.sleep_until(fault.at);
-    apply(fault);
+  planned_ = std::move(faults);
+  do {
+    replaced_ = false;
+    auto struck = fiber::with_scope(world_.scheduler(), [&](fiber::Scope& striking) {
+      striking_ = &striking;
+      striking.on_release([this] { striking_ = nullptr; });
+      for (const Fault& fault : std::exchange(planned_, {})) {
+        if (fault.at >= end || ended_) break;
+        world_.sleep_until(fault.at);
+        apply(fault);
+      }
+      world_.sleep_until(end);
+    });
+    CHECK(struck.has_value());
+  } while (replaced_);
+}
+
+void KvFaults::replace(std::vector<Fault> faults) {
+  if (!striking_) return;
+  ambushes_.clear();
+  planned_.clear();
+  for (Fault& fault : faults) {
+    if (fault.at > world_.now())
+      planned_.push_back(fault);
+    else if (fault.kind == FaultKind::kAmbush)
+      ambushes_.push_back(fault);
   }
-  world_.sleep_until(end);
+  replaced_ = true;
+  striking_->cancel();
 }
 
 void KvFaults::end() {

@@ -19,7 +19,11 @@ class KvFaults {
   KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client);
 
   // Strikes at each fault's time until `end`; suspends until then. Spawns in `scope`, the world's.
-  void run(fiber::Scope& scope, const std::vector<Fault>& faults, WorldTime end);
+  void run(fiber::Scope& scope, std::vector<Fault> faults, WorldTime end);
+  // From now on these strike, of those times that are still to come, instead of what was planned; and these ambushes
+  // are laid, those of earlier times at once, instead of all that have not been sprung. Callable from anywhere; once
+  // run() has returned nothing happens.
+  void replace(std::vector<Fault> faults);
   // Everything but damage and crashes is taken back, and nothing strikes any more. run() returns at its next wake.
   void end();
   // How many struck.
@@ -49,6 +53,9 @@ class KvFaults {
   fiber::Scope* scope_ = nullptr;
   bool ended_ = false;
   uint64_t applied_ = 0;
+  std::vector<Fault> planned_;
+  fiber::Scope* striking_ = nullptr;  // run() goes through them in it
+  bool replaced_ = false;
   std::vector<Fault> ambushes_;  // laid
   std::vector<Fault> sprung_;    // about to strike
   fiber::Condition ambushed_;

@@ -18,7 +18,8 @@ constexpr int64_t kLeastOperations = 1000;
 class KvRun {
  public:
   KvRun(const Recipe& recipe, const Options& options, const RunHooks& hooks)
-      : options_(options),
+      : recipe_(recipe),
+        options_(options),
         hooks_(hooks),
         world_(recipe.seed, world_options(options), hooks.recorder),
         plan_(make_plan(world_.fate(), options, recipe.removals)),
@@ -26,7 +27,7 @@ class KvRun {
         cluster_(world_, options, hooks.white_box ? &oracle_ : nullptr,
                  [this](Finding finding) { found(std::move(finding)); }),
         faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }) {
-    world_.after_event = hooks.after_event;
+    observe();
     auditor_plan_.style = ClientStyle::kPlain;
   }
 
@@ -51,6 +52,9 @@ class KvRun {
     return world;
   }
 
+  void observe();
+  void event_begins(uint64_t number, uint64_t hash);
+  void branch(const Branch& branch);
   void make_clients();
   void start_client(uint32_t client);
   void main(fiber::Scope& scope);
@@ -62,6 +66,7 @@ class KvRun {
   uint32_t client_count() const { return static_cast<uint32_t>(options_[Option::clients]); }
   Machine& client_machine(uint32_t client) { return world_.machine(cluster_.size() + client); }
 
+  const Recipe& recipe_;
   const Options& options_;
   const RunHooks& hooks_;
   World world_;
@@ -74,6 +79,8 @@ class KvRun {
   PlannedClient auditor_plan_;
   fiber::Scope* scope_ = nullptr;
   fiber::Scope* striking_ = nullptr;  // while faults strike
+  size_t branched_ = 0;               // of the recipe's
+  std::vector<Probe> first_;          // reached for the first time since the last event began; for hooks.branch
   bool stopping_ = false;             // nothing is booted any more
   std::optional<Finding> finding_;
 };
@@ -83,6 +90,37 @@ void KvRun::found(Finding finding) {
   world_.record(0, "verdict", fmt::format("{}: {}", finding.property, finding.summary));
   finding_ = std::move(finding);
   if (striking_) striking_->cancel();
+}
+
+// Puts up only what somebody asks for: it is in the way of every event.
+void KvRun::observe() {
+  world_.after_event = hooks_.after_event;
+  if (!recipe_.branches.empty() || hooks_.branch)
+    world_.after_event = [this](uint64_t number, uint64_t hash) { event_begins(number, hash); };
+  if (hooks_.branch)
+    world_.after_probe = [this, others = std::move(world_.after_probe)](Probe probe, uint32_t actor) {
+      others(probe, actor);
+      if (world_.probes()[static_cast<size_t>(probe)] == 1) first_.push_back(probe);
+    };
+}
+
+void KvRun::event_begins(uint64_t number, uint64_t hash) {
+  if (hooks_.after_event) hooks_.after_event(number, hash);
+  if (branched_ < recipe_.branches.size()) {
+    first_.clear();
+    if (recipe_.branches[branched_].event == number) branch(recipe_.branches[branched_++]);
+  } else if (!first_.empty()) {
+    const std::vector<Probe> first = std::exchange(first_, {});
+    if (!striking_ || finding_) return;
+    if (const uint64_t nth = hooks_.branch(number, first); nth != 0) branch({number, nth});
+  }
+}
+
+void KvRun::branch(const Branch& branch) {
+  world_.record(0, "world", fmt::format("branch {}.{}", branch.event, branch.nth));
+  world_.branch(branch.event, branch.nth);
+  branch_plan(plan_, world_.now(), world_.fate(), options_, recipe_.removals);
+  faults_.replace(plan_.faults);
 }
 
 void KvRun::make_clients() {

@@ -50,6 +50,15 @@ struct Drawer {
     fault.b = static_cast<uint32_t>(between(1, machines, fault.item, 4));
     return fault.a != fault.b;
   }
+  // What an ambush does when it is sprung.
+  void strike(Fault& fault) const {
+    static constexpr FaultKind kStrikes[] = {FaultKind::kKill,      FaultKind::kPowerLoss, FaultKind::kPowerLoss,
+                                             FaultKind::kPartition, FaultKind::kPause,     FaultKind::kBlackout,
+                                             FaultKind::kOverthrow, FaultKind::kOverthrow};
+    fault.strike = kStrikes[between(0, std::size(kStrikes) - 1, fault.item, 6)];
+    fault.delay = static_cast<WorldTime>(between(0, between(0, 50'000'000, fault.item, 8), fault.item, 9));
+    fault.duration = lasting(1, 3000, fault.item);
+  }
   // Moves the fault to a machine whose disk may be damaged.
   bool damage(Fault& fault) const {
     for (uint32_t step = 0; step < 64; ++step) {
@@ -160,14 +169,9 @@ void draw_faults(Drawer d) {
                                           Probe::checkpoint_written,
                                           Probe::checkpoint_loaded,
                                           Probe::sync_failed_node_ended};
-    static constexpr FaultKind kStrikes[] = {FaultKind::kKill,      FaultKind::kPowerLoss, FaultKind::kPowerLoss,
-                                             FaultKind::kPartition, FaultKind::kPause,     FaultKind::kBlackout,
-                                             FaultKind::kOverthrow, FaultKind::kOverthrow};
     f.trigger = kTriggers[d.between(0, std::size(kTriggers) - 1, f.item, 5)];
-    f.strike = kStrikes[d.between(0, std::size(kStrikes) - 1, f.item, 6)];
     f.nth = static_cast<uint32_t>(d.between(1, 3, f.item, 7));
-    f.delay = static_cast<WorldTime>(d.between(0, d.between(0, 50'000'000, f.item, 8), f.item, 9));
-    f.duration = d.lasting(1, 3000, f.item);
+    d.strike(f);
     return true;
   });
   // While a leader asks whether it still leads, and is never told that the time to ask has passed.
@@ -235,6 +239,27 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
 
 }  // namespace
 
+namespace {
+
+void sort_by_time(std::vector<Fault>& faults) {
+  std::stable_sort(faults.begin(), faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
+}
+
+}  // namespace
+
+void branch_plan(Plan& plan, WorldTime now, const Fate& fate, const Options& options, const Removals& removals) {
+  plan.faults.clear();
+  const Drawer drawer{fate, options, plan, removals};
+  draw_faults(drawer);
+  Fault fault{.item = kStrikeAtBranch, .kind = FaultKind::kAmbush, .at = now};
+  if (fate.chance(500'000, Choice::kPlan, fault.item, 0) && !removals.faults.contains(fault.item)) {
+    drawer.strike(fault);
+    fault.at += 1 + fault.delay;
+    plan.faults.push_back(fault.sprung_on(drawer.node(fault.item, 1), static_cast<uint32_t>(options[Option::nodes])));
+  }
+  sort_by_time(plan.faults);
+}
+
 Plan make_plan(const Fate& fate, const Options& options, const Removals& removals) {
   Plan plan;
   const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
@@ -243,7 +268,7 @@ Plan make_plan(const Fate& fate, const Options& options, const Removals& removal
   if (options[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted))
     plan.damageable = ((uint64_t{1} << nodes) - 1) << 1;
   draw_faults(Drawer{fate, options, plan, removals});
-  std::stable_sort(plan.faults.begin(), plan.faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
+  sort_by_time(plan.faults);
 
   const auto clients = static_cast<uint32_t>(options[Option::clients]);
   const uint64_t each = (static_cast<uint64_t>(options[Option::operations]) + clients - 1) / clients;

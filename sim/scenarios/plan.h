@@ -55,5 +55,12 @@ struct Plan {
 
 // Machines: 1 to nodes are store nodes.
 Plan make_plan(const Fate& fate, const Options& options, const Removals& removals);
+// The item of the fault with which half of the branches begin; no kind has numbers below 1000.
+inline constexpr uint64_t kStrikeAtBranch = 3;
+
+// Draws the faults of a plan anew, for a run that branches; whom they may damage and what the clients do stays. In half
+// of the branches a node is struck within 50 ms from `now`, as from an ambush, since what a rare moment makes possible
+// is often over soon.
+void branch_plan(Plan& plan, WorldTime now, const Fate& fate, const Options& options, const Removals& removals);
 
 }  // namespace mneme::sim

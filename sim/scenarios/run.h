@@ -4,10 +4,12 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/base/chance.h"
+#include "sim/scenarios/branching.h"
 #include "sim/scenarios/options.h"
 #include "sim/scenarios/plan.h"
 #include "sim/world.h"
@@ -20,6 +22,7 @@ struct Recipe {
   uint64_t seed = 1;
   Options options;  // as given; drawn ones are open
   Removals removals;
+  Branches branches;
 };
 
 enum class RunVerdict : uint8_t { kPassed = 0, kFailed = 1, kInconclusive = 2 };
@@ -41,6 +44,10 @@ struct RunResult {
 struct RunHooks {
   Recorder* recorder = nullptr;
   std::function<void(uint64_t number, uint64_t hash)> after_event;
+  // Called as an event begins, with the probes that the run has reached for the first time before it, while faults
+  // strike and nothing was found yet. Returns the way in which the run branches here; 0: not at all. May fork the
+  // process, so that it does both.
+  std::function<uint64_t(uint64_t event, std::span<const Probe> first)> branch;
   WorldTime until = INT64_MAX;  // stop observing and end the run then, without a verdict
   bool black_box = true;        // the linearizability checker
   bool white_box = true;        // the oracles that watch replicas
