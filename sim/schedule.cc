@@ -9,7 +9,6 @@ namespace mneme::sim {
 Schedule::Schedule(const Fate& fate, const ScheduleOptions& options) : fate_(fate), options_(options) {
   CHECK(options_.stretch > 0);
   CHECK(options_.strategy != Strategy::kPct || options_.depth > 0);
-  if (options_.strategy == Strategy::kRandom) key_ = fate_.draw(Choice::kScheduleRank);
 }
 
 size_t Schedule::pick(std::span<const Task> line) {
@@ -34,28 +33,28 @@ void Schedule::count() {
   points_.clear();
   lowered_.clear();
   delayed_.clear();
-  if (options_.strategy == Strategy::kPct) {
-    key_ = fate_.draw(Choice::kSchedulePriority, stretch_);
+  if (options_.strategy == Strategy::kPct)
     for (uint64_t i = 1; i < options_.depth; ++i)
       points_.push_back(1 + Fate::scale(fate_.draw(Choice::kSchedulePoint, stretch_, i), options_.stretch));
-  } else {  // 0: a delay that is not made, so that there may be fewer than the budget
+  else  // 0: a delay that is not made, so that there may be fewer than the budget
     for (uint64_t i = 1; i <= options_.depth; ++i)
       points_.push_back(Fate::scale(fate_.draw(Choice::kSchedulePoint, stretch_, i), options_.stretch + 1));
-  }
 }
 
 size_t Schedule::pick_by_rank(std::span<const Task> line) const {
   if (line.size() == 1) return 0;
-  return highest(line, [this](const Task& task) { return mix(fold(fold(key_, task.name), task.turn)); });
+  const uint64_t key = fate_.draw(Choice::kScheduleRank);
+  return highest(line, [key](const Task& task) { return mix(fold(fold(key, task.name), task.turn)); });
 }
 
 size_t Schedule::pick_by_priority(std::span<const Task> line) {
   if (line.size() == 1) return 0;
   count();
-  auto priority = [this](const Task& task) -> uint64_t {
+  const uint64_t key = fate_.draw(Choice::kSchedulePriority, stretch_);
+  auto priority = [this, key](const Task& task) -> uint64_t {
     for (size_t i = lowered_.size(); i-- > 0;)
       if (lowered_[i].name == task.name) return lowered_[i].to;
-    return uint64_t{1} << 63 | mix(fold(key_, task.name));
+    return uint64_t{1} << 63 | mix(fold(key, task.name));
   };
   size_t best = highest(line, priority);
   for (size_t i = 0; i < points_.size(); ++i) {

@@ -66,7 +66,6 @@ class Schedule {
 
   const Fate& fate_;
   ScheduleOptions options_;
-  uint64_t key_ = 0;              // of the draws for tasks, of which there are many at every pick
   uint64_t stretch_ = 0;          // the present one's number, from 1
   uint64_t picks_ = 0;            // in it
   std::vector<uint64_t> points_;  // picks of the stretch, from 1, at which the strategy intervenes
