@@ -86,7 +86,8 @@ class Chance {
   X(disk_full_met)                   \
   X(vote_given)                      \
   X(checkpoint_renewed)              \
-  X(checkpoint_written)
+  X(checkpoint_written)              \
+  X(acknowledged_entries_missing)
 
 enum class Probe : uint16_t {
 #define X(name) name,

@@ -130,6 +130,10 @@ void ClusterInvariants::forget(NodeId node) {
   std::erase_if(seen_, [&](const Seen& s) { return s.node == node; });
 }
 
+void ClusterInvariants::rolled_back(NodeId node) {
+  std::erase_if(durable_, [&](const Durable& d) { return d.node == node; });
+}
+
 ClusterInvariants::Durable& ClusterInvariants::durable(NodeId node) {
   for (Durable& d : durable_)
     if (d.node == node) return d;

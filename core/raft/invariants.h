@@ -55,6 +55,9 @@ class ClusterInvariants {
   std::optional<std::string> observe(const Raft& raft);
   // The replica begins a new life: its commit index may begin again.
   void forget(NodeId node);
+  // The replica's disk has gone back to an earlier state without its knowledge: what it was seen to have promised
+  // counts no longer, in no conclusion that is drawn from now on.
+  void rolled_back(NodeId node);
 
  private:
   struct Committed {
@@ -68,8 +71,8 @@ class ClusterInvariants {
     Term led;          // the last term in which it was seen to lead
   };
 
-  // What a replica was seen to have promised with its disk, over all its lives. Damage may take it away later; what
-  // was concluded from it before stays right.
+  // What a replica was seen to have promised with its disk, over all its lives. Damage that it notices may take it away
+  // later; what was concluded from it before stays right.
   struct Durable {
     NodeId node;
     std::vector<HardState> votes;      // by term
