@@ -48,6 +48,7 @@ enum class Choice : uint32_t {
   kMachine = 104,     // scenarios: what sets one machine apart from another
   kStrayWrite = 120,  // disk: which part of what a lost or misdirected write is
   kShortRead,
+  kBrokenPromise,  // disk: whether a power loss takes all that lying syncs promised
 };
 
 class Fate {
