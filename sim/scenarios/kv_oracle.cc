@@ -16,6 +16,7 @@ void KvOracle::violate(std::string property, std::string summary) {
 }
 
 void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) {
+  if (!violated_) return;
   admitted_[{stream, nth}] = {origin, position};
 }
 
@@ -29,6 +30,10 @@ void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, ui
 void KvOracle::moved(NodeId node, const raft::Raft& raft) {
   if (found_) return;
   const raft::View now = raft::view_of(raft);
+  if (!violated_) {
+    last_seen_[node.value] = now;
+    return;
+  }
   auto [at, first] = last_seen_.try_emplace(node.value, now);
   if (first || at->second != now) {
     if (auto wrong = raft::check_state(raft, now)) return violate("raft invariant", *wrong);
@@ -45,6 +50,7 @@ KvOracle::Applied& KvOracle::at(LogIndex index) {
 }
 
 void KvOracle::compare_digest(NodeId node, LogIndex index, uint64_t digest) {
+  if (!violated_) return;
   const Applied& entry = at(index);
   if (entry.known && entry.digest != digest)
     violate("replica equality",
@@ -52,6 +58,7 @@ void KvOracle::compare_digest(NodeId node, LogIndex index, uint64_t digest) {
 }
 
 void KvOracle::applied(NodeId node, const raft::Entry& entry, uint64_t digest) {
+  if (!violated_) return;
   Applied& slot = at(entry.index);
   if (!slot.known) {
     slot = {true, entry.kind == raft::EntryKind::kData, entry.payload, digest};
@@ -62,7 +69,9 @@ void KvOracle::applied(NodeId node, const raft::Entry& entry, uint64_t digest) {
 
 void KvOracle::installed(NodeId node, LogIndex index, uint64_t digest) { compare_digest(node, index, digest); }
 
-void KvOracle::read_served(const kv::Origin& origin, LogIndex applied) { reads_[origin].push_back(applied); }
+void KvOracle::read_served(const kv::Origin& origin, LogIndex applied) {
+  if (violated_) reads_[origin].push_back(applied);
+}
 
 std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
   // Who asked: every attempt that was admitted, by batch and position.

@@ -28,7 +28,8 @@ struct Finding {
 
 class KvOracle final : public replica::Observer {
  public:
-  // Called at the first violation, and only then; the run is to be stopped.
+  // Called at the first violation, and only then; the run is to be stopped. Empty: it judges nothing and only knows
+  // what replicas showed last.
   explicit KvOracle(std::function<void(Finding)> violated) : violated_(std::move(violated)) {}
 
   void admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) override;
@@ -39,6 +40,8 @@ class KvOracle final : public replica::Observer {
   void read_served(const kv::Origin& origin, LogIndex applied) override;
   // The node's process is gone: what it showed last is no longer compared with.
   void stopped(NodeId node) { last_seen_.erase(node.value); }
+  // Its disk has gone back to an earlier state: what it promised with it holds no longer.
+  void rolled_back(NodeId node) { cluster_.rolled_back(node); }
 
   // What its replica showed last; null when the process is gone or its replica has not started.
   const raft::View* last_seen(NodeId node) const {

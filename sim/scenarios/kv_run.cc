@@ -22,9 +22,9 @@ class KvRun {
         hooks_(hooks),
         world_(recipe.seed, world_options(options), hooks.recorder),
         plan_(make_plan(world_.fate(), options, recipe.removals)),
-        oracle_([this](Finding finding) { found(std::move(finding)); }),
-        cluster_(world_, options, hooks.white_box ? &oracle_ : nullptr,
-                 [this](Finding finding) { found(std::move(finding)); }),
+        oracle_(hooks.white_box ? [this](Finding finding) { found(std::move(finding)); }
+                                : std::function<void(Finding)>()),
+        cluster_(world_, options, oracle_, [this](Finding finding) { found(std::move(finding)); }),
         faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }) {
     world_.after_event = hooks.after_event;
     auditor_plan_.style = ClientStyle::kPlain;
