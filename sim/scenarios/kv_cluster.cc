@@ -107,10 +107,11 @@ void KvCluster::wipe(uint32_t n, WorldTime down) {
   world_.later(*scope_, down, [this, n] { boot(n); });
 }
 
-// A majority without it holds durably all that it does, an entry of its term among it.
+// A majority without it holds durably all that it does, an entry of its term among it. Its own log is durable too: what
+// is not may be about to replace entries that its disk still has, and that no other has.
 bool KvCluster::dispensable(uint32_t n) const {
   const raft::View* own = oracle_.last_seen(NodeId(n));
-  if (!own || own->suspect || own->last_term != own->term) return false;
+  if (!own || own->suspect || own->last_term != own->term || own->persisted != own->last) return false;
   uint32_t holders = 0;
   for (uint32_t m = 1; m <= size(); ++m) {
     const raft::View* seen = oracle_.last_seen(NodeId(m));
