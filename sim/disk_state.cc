@@ -222,6 +222,17 @@ void DiskState::cancel_failures() {
 
 // --- Space
 
+DiskState::Contents DiskState::contents(const std::string& directory) const {
+  Contents contents;
+  const std::shared_ptr<Inode> found = tree_.find(directory);
+  if (!found) return contents;
+  for (auto& [name, inode] : found->entries) {
+    contents.files += !inode->directory;
+    contents.bytes += inode->content.size();
+  }
+  return contents;
+}
+
 uint64_t DiskState::bytes_used() const {
   uint64_t total = 0;
   for (auto& [path, inode] : tree_.cached()) total += whole_pages(inode->content.size());

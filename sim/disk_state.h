@@ -91,6 +91,12 @@ class DiskState {
 
   // Whether processes see something of that name.
   bool contains(const std::string& path) const { return tree_.find(path) != nullptr; }
+  // What processes see in a directory: files, and their bytes. Nothing when there is none of that name.
+  struct Contents {
+    uint64_t files = 0;
+    uint64_t bytes = 0;
+  };
+  Contents contents(const std::string& directory) const;
   const DiskOptions& options() const { return options_; }
 
  private:

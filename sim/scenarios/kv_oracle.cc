@@ -41,7 +41,8 @@ void KvOracle::moved(NodeId node, const raft::Raft& raft) {
       return violate("raft invariant", *wrong);
     at->second = now;
   }
-  if (auto wrong = cluster_.observe(raft)) violate("raft invariant", *wrong);
+  if (auto wrong = cluster_.observe(raft)) return violate("raft invariant", *wrong);
+  if (after_step) after_step();
 }
 
 KvOracle::Applied& KvOracle::at(LogIndex index) {
@@ -59,6 +60,7 @@ void KvOracle::compare_digest(NodeId node, LogIndex index, uint64_t digest) {
 
 void KvOracle::applied(NodeId node, const raft::Entry& entry, uint64_t digest) {
   if (!violated_) return;
+  if (after_apply) after_apply(entry);
   Applied& slot = at(entry.index);
   if (!slot.known) {
     slot = {true, entry.kind == raft::EntryKind::kData, entry.payload, digest};

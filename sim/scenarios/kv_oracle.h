@@ -39,6 +39,10 @@ class KvOracle final : public replica::Observer {
   void installed(NodeId node, LogIndex index, uint64_t digest) override;
   void read_served(const kv::Origin& origin, LogIndex applied) override;
   // The node's process is gone: what it showed last is no longer compared with.
+  // Called after each step of a replica that violated nothing, and for each entry that one applies.
+  std::function<void()> after_step;
+  std::function<void(const raft::Entry&)> after_apply;
+
   void stopped(NodeId node) { last_seen_.erase(node.value); }
   // Its disk has gone back to an earlier state: what it promised with it holds no longer.
   void rolled_back(NodeId node) { cluster_.rolled_back(node); }

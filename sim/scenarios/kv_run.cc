@@ -6,6 +6,7 @@
 #include "sim/network.h"
 #include "sim/scenarios/kv_client.h"
 #include "sim/scenarios/kv_faults.h"
+#include "sim/scenarios/kv_growth.h"
 #include "sim/scenarios/kv_verdict.h"
 #include "sim/scenarios/run.h"
 
@@ -14,6 +15,7 @@ namespace mneme::sim {
 namespace {
 
 constexpr int64_t kLeastOperations = 1000;
+constexpr WorldTime kGrowthInterval = 100 * kMillisecond;
 
 class KvRun {
  public:
@@ -25,7 +27,12 @@ class KvRun {
         oracle_(hooks.white_box ? [this](Finding finding) { found(std::move(finding)); }
                                 : std::function<void(Finding)>()),
         cluster_(world_, options, oracle_, [this](Finding finding) { found(std::move(finding)); }),
-        faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }) {
+        faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }),
+        growth_(options) {
+    oracle_.after_apply = [this](const raft::Entry& entry) { growth_.applied(entry); };
+    oracle_.after_step = [this] {
+      if (world_.now() >= growth_due_) look_for_growth();
+    };
     world_.after_event = hooks.after_event;
     auditor_plan_.style = ClientStyle::kPlain;
   }
@@ -57,6 +64,7 @@ class KvRun {
   uint32_t quorum_to_heal() const;
   void heal();
   bool audit(std::string_view after);
+  void look_for_growth();
   void look_for_leaks();
   void found(Finding finding);
   uint32_t client_count() const { return static_cast<uint32_t>(options_[Option::clients]); }
@@ -69,6 +77,8 @@ class KvRun {
   KvOracle oracle_;
   KvCluster cluster_;
   KvFaults faults_;
+  KvGrowth growth_;
+  WorldTime growth_due_ = 0;  // when to look next
   KvLog log_;
   std::vector<std::unique_ptr<KvClient>> clients_;
   PlannedClient auditor_plan_;
@@ -173,6 +183,15 @@ bool KvRun::audit(std::string_view after) {
   return false;
 }
 
+void KvRun::look_for_growth() {
+  growth_due_ = world_.now() + kGrowthInterval;
+  for (uint32_t n = 1; n <= cluster_.size(); ++n) {
+    const DiskState& disk = world_.machine(n).disk();
+    const KvFootprint footprint{disk.contents("wal").bytes, disk.contents("group-1").files};
+    if (auto grown = growth_.check(n, footprint, oracle_.last_seen(NodeId(n)))) return found(std::move(*grown));
+  }
+}
+
 void KvRun::look_for_leaks() {
   if (finding_) return;
   for (uint32_t m = 1; m <= world_.machine_count(); ++m) {
@@ -200,6 +219,7 @@ void KvRun::main(fiber::Scope& scope) {
   striking_ = nullptr;
   CHECK(faults.has_value());
   if (!finding_ && hooks_.until == INT64_MAX) heal();
+  if (hooks_.white_box) look_for_growth();
   stopping_ = true;
   cluster_.stop();
   for (uint32_t m = 1; m <= world_.machine_count(); ++m) world_.machine(m).crash(CrashKind::kKill);
