@@ -34,15 +34,20 @@ void DiskState::settle(Inode& inode, uint64_t size_version, Choice choice, uint6
 
 void DiskState::power_loss() {
   const uint64_t cause = ++power_losses_;
+  const bool loses_all = !promises_.empty() && world_.chance(500'000, Choice::kBrokenPromise, actor_, cause);
   promises_.clear();
-  tree_.lose_unsynced([&](size_t i) { return world_.chance(500'000, Choice::kTornEntry, actor_, cause, i); });
+  tree_.lose_unsynced(
+      [&](size_t i) { return !loses_all && world_.chance(500'000, Choice::kTornEntry, actor_, cause, i); });
   for (auto& [path, inode] : tree_.durable()) {
     if (inode->directory) continue;
     const uint64_t sizes = inode->content.size_versions();
     uint64_t size = 0;
-    if (sizes > 1)
+    if (sizes > 1 && !loses_all)
       size = pick_version(world_.choose(Choice::kTornSize, (uint64_t{actor_} << 32) + cause, inode->number), sizes);
-    settle(*inode, size, Choice::kTornSector, cause);
+    if (loses_all)
+      inode->content.settle(0, [](uint64_t, uint64_t) { return uint64_t{0}; });
+    else
+      settle(*inode, size, Choice::kTornSector, cause);
     inode->content.evict();
   }
 }
@@ -236,6 +241,17 @@ void DiskState::cancel_failures() {
 }
 
 // --- Space
+
+DiskState::Contents DiskState::contents(const std::string& directory) const {
+  Contents contents;
+  const std::shared_ptr<Inode> found = tree_.find(directory);
+  if (!found) return contents;
+  for (auto& [name, inode] : found->entries) {
+    contents.files += !inode->directory;
+    contents.bytes += inode->content.size();
+  }
+  return contents;
+}
 
 uint64_t DiskState::bytes_used() const {
   uint64_t total = 0;

@@ -17,7 +17,8 @@
 //     write: it lands in another place, of the same file or another one, and is missing where it belongs. Both are
 //     reported as done and seen once the cache is gone. File systems' own blocks are not struck.
 //   - Lying flush: syncs, of directories too, report success and do nothing. What they promised becomes durable with
-//     the next honest sync, of whatever file or directory, or is left to the next power loss.
+//     the next honest sync, of whatever file or directory, or is left to the next power loss. That loses all of it, as
+//     often as not: a drive's cache is lost as a whole.
 //   - Bit rot: some bits of a durable sector flip, seen once the cache is gone. Latent sector error: a sector cannot be
 //     read until it is written as a whole, nor can a part of it be written; seen at once, unless there is an unsynced
 //     write of it. A read that reaches one returns what is before it, as at any place when reads are short. Writes are
@@ -77,8 +78,11 @@ class DiskState {
   // Strike the next syncs of files that have something to write, one each, and record then what they hit.
   void lose_next_write(uint64_t cause) { strays_.push_back({cause, false}); }
   void misdirect_next_write(uint64_t cause) { strays_.push_back({cause, true}); }
+  void cancel_stray_writes() { strays_.clear(); }  // those that have not struck yet
   // Last until told.
   void set_lying(bool lying) { lying_ = lying; }
+  // Makes durable what lying syncs promised.
+  void keep_promises();
   void set_full(bool full) { full_ = full; }
   void set_space(uint64_t bytes) { space_ = bytes; }  // for all files together; UINT64_MAX: no limit
   void set_short_reads(uint32_t ppm) { short_reads_ppm_ = ppm; }
@@ -89,6 +93,12 @@ class DiskState {
 
   // Whether processes see something of that name.
   bool contains(const std::string& path) const { return tree_.find(path) != nullptr; }
+  // What processes see in a directory: files, and their bytes. Nothing when there is none of that name.
+  struct Contents {
+    uint64_t files = 0;
+    uint64_t bytes = 0;
+  };
+  Contents contents(const std::string& directory) const;
   const DiskOptions& options() const { return options_; }
 
  private:
@@ -107,7 +117,6 @@ class DiskState {
   bool sync_file(const std::shared_ptr<Inode>& inode, uint64_t operations);
   void sync_directory(const std::shared_ptr<Inode>& directory);
   void promise(const std::shared_ptr<Inode>& inode, uint64_t operations);
-  void keep_promises();
   void sync_with_stray(Inode& inode, uint64_t operations, const Stray& stray);
   FileContent::Run pick_run(const std::vector<FileContent::Run>& runs, uint64_t cause) const;
   std::string misdirect(const std::vector<FileContent::DurableSector>& sectors, const Inode& from, uint64_t first,

@@ -102,6 +102,14 @@ class EventQueue {
     }
     std::sort(events.begin(), events.end(), [](const Event* a, const Event* b) { return a->before(*b); });
   }
+  // Of one actor, those of one time to another, in their order.
+  void move(uint32_t actor, WorldTime from, WorldTime to) {
+    std::vector<Event*> moved;
+    for (const Slot& slot : heap_)
+      if (slot.at == from && slot.event->actor() == actor) moved.push_back(slot.event);
+    std::sort(moved.begin(), moved.end(), [](const Event* a, const Event* b) { return a->before(*b); });
+    for (Event* event : moved) schedule(*event, to);
+  }
   Event& pop() {
     Event& event = *heap_.front().event;
     event.queue_ = nullptr;

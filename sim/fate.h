@@ -48,7 +48,8 @@ enum class Choice : uint32_t {
   kMachine = 104,     // scenarios: what sets one machine apart from another
   kStrayWrite = 120,  // disk: which part of what a lost or misdirected write is
   kShortRead,
-  kBranch = 130,  // the seed of what follows a branch; see World::branch
+  kBrokenPromise,  // disk: whether a power loss takes all that lying syncs promised
+  kBranch = 130,   // the seed of what follows a branch; see World::branch
 };
 
 class Fate {

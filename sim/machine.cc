@@ -175,21 +175,24 @@ void Machine::crash(CrashKind kind) {
     life_->disk->crashed();
     if (life_->scope) life_->scope->cancel();
     // A held reactor must still unwind.
-    held_until_ = world_.now();
+    busy_until_ = paused_until_ = world_.now();
   }
   if (kind == CrashKind::kPowerLoss) disk_.power_loss();
 }
 
 bool Machine::unwinding() const { return life_ && life_->dead; }
 
-void Machine::hold_until(WorldTime until) {
-  if (until <= held_until_) return;
-  held_until_ = until;
+void Machine::hold_until(WorldTime until) { hold(busy_until_, until); }
+
+void Machine::hold(WorldTime& hold, WorldTime until) {
+  const bool longer = until > held_until();
+  hold = std::max(hold, until);
+  if (!longer) return;
   world_.hold(until);
 }
 
 void Machine::expect_release() {
-  if (!release_.scheduled() || release_.at() != held_until_) world_.events().schedule(release_, held_until_);
+  if (!release_.scheduled() || release_.at() != held_until()) world_.events().schedule(release_, held_until());
 }
 
 void Machine::turn_begins() {
@@ -204,11 +207,15 @@ void Machine::set_compute(int64_t ns) {
 
 void Machine::pause_until(WorldTime until) {
   world_.record(actor_, "fault", "pauses");
-  hold_until(until);
+  hold(paused_until_, until);
 }
 
 void Machine::go_on() {
-  if (held_until_ > world_.now()) held_until_ = world_.now();
+  const WorldTime old_end = held_until();
+  paused_until_ = std::min(paused_until_, world_.now());
+  const WorldTime end = std::max(held_until(), world_.now());
+  // What became due during the pause was put off to its end.
+  if (end < old_end) world_.events().move(actor_, old_end, end);
 }
 
 void Machine::set_drift(int32_t ppm) {

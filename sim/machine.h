@@ -14,6 +14,7 @@
 // throws Cancelled, so no destructor can improve the crash.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -79,12 +80,13 @@ class Machine {
   // Ends the running process, if any. It is gone once the scheduler has run its fibers, before time passes.
   void crash(CrashKind kind);
   void pause_until(WorldTime until);
-  void go_on();  // ends a pause
+  // Ends a pause: what was due meanwhile happens now.
+  void go_on();
 
   bool running() const { return life_ != nullptr || booting_; }
   bool powered() const { return powered_; }
   bool unwinding() const;  // its process has crashed and is not gone yet
-  WorldTime held_until() const { return held_until_; }
+  WorldTime held_until() const { return std::max(busy_until_, paused_until_); }
   World& world() { return world_; }
   uint32_t actor() const { return actor_; }
   const std::string& name() const { return name_; }
@@ -108,6 +110,7 @@ class Machine {
   void expect_release();
 
  private:
+  void hold(WorldTime& hold, WorldTime until);
   World& world_;
   uint32_t actor_;
   std::string name_;
@@ -116,7 +119,8 @@ class Machine {
   Life* life_ = nullptr;
   bool powered_ = true;
   bool booting_ = false;
-  WorldTime held_until_ = 0;
+  WorldTime busy_until_ = 0;
+  WorldTime paused_until_ = 0;
   uint64_t boots_ = 0;
   size_t leaked_files_ = 0;
   struct Release : Event {

@@ -89,7 +89,8 @@ class Chance {
   X(vote_given)                      \
   X(checkpoint_renewed)              \
   X(checkpoint_written)              \
-  X(read_round_begun)
+  X(read_round_begun)                \
+  X(acknowledged_entries_missing)
 
 enum class Probe : uint16_t {
 #define X(name) name,

@@ -143,6 +143,10 @@ std::optional<std::string> ClusterInvariants::restarted(const Raft& raft) {
                   d.last.index.value, d.last.term.value);
 }
 
+void ClusterInvariants::rolled_back(NodeId node) {
+  std::erase_if(durable_, [&](const Durable& d) { return d.node == node; });
+}
+
 ClusterInvariants::Durable& ClusterInvariants::durable(NodeId node) {
   for (Durable& d : durable_)
     if (d.node == node) return d;

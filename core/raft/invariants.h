@@ -59,6 +59,9 @@ class ClusterInvariants {
   // Once when a replica begins a life, and then observe(): its commit index may begin again; its term, its vote and its
   // log may not, unless it is suspect.
   std::optional<std::string> restarted(const Raft& raft);
+  // The replica's disk has gone back to an earlier state without its knowledge: what it was seen to have promised
+  // counts no longer, in no conclusion that is drawn from now on.
+  void rolled_back(NodeId node);
 
  private:
   struct Committed {
@@ -72,8 +75,8 @@ class ClusterInvariants {
     Term led;          // the last term in which it was seen to lead
   };
 
-  // What a replica was seen to have promised with its disk, over all its lives. Damage may take it away later; what
-  // was concluded from it before stays right.
+  // What a replica was seen to have promised with its disk, over all its lives. Damage that it notices may take it away
+  // later; what was concluded from it before stays right.
   struct Durable {
     NodeId node;
     std::vector<HardState> votes;      // by term

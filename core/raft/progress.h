@@ -25,6 +25,7 @@ struct Progress {
   LogIndex next;               // what is sent next
   LogIndex commit_told;        // the highest commit index that it can know from what was sent
   LogIndex sent_before_check;  // last index sent before that heartbeat
+  uint64_t doubt_round = 0;    // match is in doubt: an answer of this round or a later one tells; 0: it is not
   uint64_t round = 0;          // the latest read round it answered in this term
   uint64_t sure_round = 0;     // the same, in good standing
   LogPosition snapshot;        // on its way there

@@ -86,11 +86,30 @@ void send_append(Core& c, Progress& p) {
   send(c, std::move(m));
 }
 
+// A follower in good standing refuses to append after what it has acknowledged. Either this is an old message, or its
+// disk has gone back to an earlier state without its knowledge (a copy restored, a flush that was none). One that has
+// what it acknowledged accepts an append after it, so it is asked again: if it refuses something that was sent since
+// and match has not risen, its word is void. A round marks what was sent since.
+bool has_forgotten(Core& c, Progress& p, const Message& m) {
+  if (p.doubt_round != 0) return m.round >= p.doubt_round;
+  std::optional<Term> term = c.log.term_at(p.match);
+  if (!term) return false;  // what follows is forgotten here too: it will be sent a snapshot
+  p.doubt_round = ++c.round;
+  send_empty_append(c, p, {p.match, *term});
+  return false;
+}
+
 void on_rejected(Core& c, Progress& p, const Message& m) {
   if (p.flow == Flow::kSnapshot) return;  // it has not got the snapshot yet
   if (m.log.index <= p.match) {
-    // Only a replica that lost part of its log can lack what it acknowledged; from others this is an old message.
-    if (!m.suspect) return;
+    // Only a replica that lost part of its log can lack what it acknowledged. A suspect knows that it did.
+    if (!m.suspect) {
+      if (!has_forgotten(c, p, m)) return;
+      c.probes.reached(Probe::acknowledged_entries_missing);
+      p.sure_match = {};
+      p.doubt_round = 0;
+      p.probe_from(m.log.index.next());
+    }
     p.match = {};
   }
   if (p.flow == Flow::kProbe && m.log.index != p.next.prev()) return;  // answers an earlier probe
@@ -159,6 +178,7 @@ void on_append_reply(Core& c, const Message& m) {
   if (m.log.index > c.log.last() || (term && *term != m.log.term)) return;  // not an entry of ours
 
   bool news = m.log.index > p->match || (!m.suspect && m.log.index > p->sure_match);
+  if (m.log.index > p->match) p->doubt_round = 0;
   p->match = std::max(p->match, m.log.index);
   if (!m.suspect) p->sure_match = std::max(p->sure_match, m.log.index);
   p->answered_upto(m.log.index);

@@ -62,6 +62,15 @@ std::string Fault::text() const {
     case FaultKind::kFullDisk: return when + fmt::format("disk of n{} full for {}", a, seconds(duration));
     case FaultKind::kHungDisk: return when + fmt::format("disk of n{} hangs for {}", a, seconds(duration));
     case FaultKind::kEvict: return when + fmt::format("page cache of n{} is evicted", a);
+    case FaultKind::kOldCopy:
+      return when + fmt::format("disk of n{} is copied; {} later the copy is put back", a, seconds(delay));
+    case FaultKind::kLyingDisk:
+      return when + fmt::format("disk of n{} lies for {} and loses power for {}", a, seconds(delay), seconds(duration));
+    case FaultKind::kLostWrite:
+    case FaultKind::kMisdirectedWrite:
+      return when + fmt::format("next write of n{} is {}, power loss {} later for {}", a,
+                                kind == FaultKind::kLostWrite ? "lost" : "misdirected", seconds(delay),
+                                seconds(duration));
     case FaultKind::kSlowDisk:
       return when + fmt::format("disk of n{} {} times slower for {}", a, amount, seconds(duration));
     case FaultKind::kDrift:

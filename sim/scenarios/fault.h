@@ -42,6 +42,10 @@ enum class FaultKind : uint8_t {
   kEvict,
   kTailRot,
   kDelude,  // only of an ambush: the node is cut off from the others while its monotonic clock stands still
+  kOldCopy,
+  kLyingDisk,
+  kLostWrite,
+  kMisdirectedWrite,
 };
 
 struct Fault {
@@ -56,7 +60,9 @@ struct Fault {
   // swallows, 1 is reset at `a`
   int64_t amount = 0;
   bool torn_too = false;  // kKill: power is lost while the machine is down
-  WorldTime delay = 0;    // kAmbush: until it strikes; kRollingRestart: from one node's start to the next one's end
+  // kAmbush: until it strikes; kRollingRestart: from one node's start to the next one's end; kOldCopy, kLyingDisk,
+  // kLostWrite, kMisdirectedWrite: from the copy, the lie or the write to the power loss, at least
+  WorldTime delay = 0;
   // kAmbush: the nth time from `at` on that a node reaches `trigger`.
   Probe trigger{};
   uint32_t nth = 0;

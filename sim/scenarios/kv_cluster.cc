@@ -6,7 +6,7 @@
 
 namespace mneme::sim {
 
-KvCluster::KvCluster(World& world, const Options& options, KvOracle* oracle, std::function<void(Finding)> found)
+KvCluster::KvCluster(World& world, const Options& options, KvOracle& oracle, std::function<void(Finding)> found)
     : world_(world), options_(options), oracle_(oracle), found_(std::move(found)), nodes_(size()) {}
 
 void KvCluster::make_machines(fiber::Scope& scope) {
@@ -40,22 +40,28 @@ void KvCluster::make_machines(fiber::Scope& scope) {
     config.max_inflight_appends = static_cast<size_t>(options_[Option::max_inflight]);
     config.snapshot_chunk_bytes = 4096;
     config.max_memory_bytes = static_cast<size_t>(options_[Option::memory]) * limits::kKiB;
-    config.observer = oracle_;
+    config.observer = &oracle_;
   }
 }
 
 void KvCluster::boot(uint32_t n) {
   const Node& node = nodes_[n - 1];
   if (stopping_ || node.lost || node.held || machine(n).running()) return;
-  if (oracle_) oracle_->stopped(NodeId(n));
+  oracle_.stopped(NodeId(n));
   machine(n).boot(
       *scope_, [this, n](Env& env) { return node::run_node(env, nodes_[n - 1].config); },
       [this, n](Result<void> result) { ended(n, std::move(result)); });
 }
 
 void KvCluster::crash(uint32_t n, CrashKind kind) {
+  if (kind == CrashKind::kPowerLoss && nodes_[n - 1].doubted) {
+    if (may_forget(n))
+      forgets(n);
+    else
+      kind = CrashKind::kKill;
+  }
   machine(n).crash(kind);
-  if (oracle_) oracle_->stopped(NodeId(n));
+  oracle_.stopped(NodeId(n));
 }
 
 void KvCluster::crash_for(uint32_t n, CrashKind kind, WorldTime down) {
@@ -75,7 +81,7 @@ void KvCluster::let_go(uint32_t n) {
 
 void KvCluster::ended(uint32_t n, Result<void> result) {
   Node& node = nodes_[n - 1];
-  if (oracle_) oracle_->stopped(NodeId(n));
+  oracle_.stopped(NodeId(n));
   const ErrorCode code = result ? ErrorCode::kInvalid : result.error().code;
   node.last_end = result ? "it ended without an error" : result.error().message;
   if (code == ErrorCode::kIo || code == ErrorCode::kNoSpace) {
@@ -90,7 +96,7 @@ void KvCluster::ended(uint32_t n, Result<void> result) {
 
 void KvCluster::damage(uint32_t n) {
   nodes_[n - 1].damaged = true;
-  if (oracle_) oracle_->damaged(NodeId(n));
+  oracle_.damaged(NodeId(n));
 }
 
 bool KvCluster::founded() {
@@ -107,10 +113,58 @@ void KvCluster::wipe(uint32_t n, WorldTime down) {
   world_.later(*scope_, down, [this, n] { boot(n); });
 }
 
+// A majority without it holds durably all that it does, an entry of its term among it. Its own log is durable too: what
+// is not may be about to replace entries that its disk still has, and that no other has.
+bool KvCluster::dispensable(uint32_t n) const {
+  const raft::View* own = oracle_.last_seen(NodeId(n));
+  if (!own || own->suspect || own->last_term != own->term || own->persisted != own->last) return false;
+  uint32_t holders = 0;
+  for (uint32_t m = 1; m <= size(); ++m) {
+    const raft::View* seen = oracle_.last_seen(NodeId(m));
+    if (m == n || !seen || seen->suspect || nodes_[m - 1].doubted) continue;
+    holders += seen->term == own->term && seen->last_term == own->term && seen->persisted >= own->last;
+  }
+  return holders >= majority();
+}
+
+bool KvCluster::may_forget(uint32_t n) const {
+  if (options_[Option::limit] == static_cast<int64_t>(Limit::kLifted)) return true;
+  return dispensable(n) && (!nodes_[n - 1].doubted || oracle_.last_seen(NodeId(n))->term == nodes_[n - 1].doubted_in);
+}
+
+void KvCluster::doubt(uint32_t n) {
+  const raft::View* seen = oracle_.last_seen(NodeId(n));
+  damage(n);
+  nodes_[n - 1].doubted = true;
+  nodes_[n - 1].doubted_in = seen ? seen->term : Term();
+}
+
+void KvCluster::redeem(uint32_t n) {
+  machine(n).disk().set_lying(false);
+  machine(n).disk().keep_promises();
+  nodes_[n - 1].doubted = false;
+}
+
+void KvCluster::forgets(uint32_t n) {
+  machine(n).disk().set_lying(false);
+  machine(n).disk().cancel_stray_writes();
+  nodes_[n - 1].doubted = false;
+  damage(n);
+  oracle_.rolled_back(NodeId(n));
+  world_.record(n, "fault", "goes back to an earlier state");
+}
+
+void KvCluster::put_back_copy(uint32_t n, WorldTime down) {
+  forgets(n);
+  crash(n, CrashKind::kPowerLoss);
+  world_.record(n, "fault", "the old copy is put back: " + machine(n).disk().restore_copy());
+  world_.later(*scope_, down, [this, n] { boot(n); });
+}
+
 uint32_t KvCluster::sound() const {
   uint32_t count = 0;
   for (uint32_t n = 1; n <= size(); ++n) {
-    const raft::View* seen = oracle_ ? oracle_->last_seen(NodeId(n)) : nullptr;
+    const raft::View* seen = oracle_.last_seen(NodeId(n));
     count += !nodes_[n - 1].lost && (!nodes_[n - 1].damaged || (seen && !seen->suspect));
   }
   return count;
@@ -120,7 +174,7 @@ std::string KvCluster::account() {
   std::string out;
   for (uint32_t n = 1; n <= size(); ++n) {
     const Node& node = nodes_[n - 1];
-    const raft::View* seen = oracle_ ? oracle_->last_seen(NodeId(n)) : nullptr;
+    const raft::View* seen = oracle_.last_seen(NodeId(n));
     out += fmt::format("n{}  ", n);
     if (node.lost)
       out += "lost: " + node.last_end;

@@ -21,8 +21,8 @@ namespace mneme::sim {
 inline constexpr uint16_t kKvPort = 6399;
 class KvCluster {
  public:
-  // `oracle` may be left out; it and everything else outlives the cluster. `found` takes what is wrong.
-  KvCluster(World& world, const Options& options, KvOracle* oracle, std::function<void(Finding)> found);
+  // All references outlive the cluster. `found` takes what is wrong.
+  KvCluster(World& world, const Options& options, KvOracle& oracle, std::function<void(Finding)> found);
 
   // Machines 1 to size(). Later calls spawn in `scope`, which is the world's and outlives the run.
   void make_machines(fiber::Scope& scope);
@@ -48,6 +48,19 @@ class KvCluster {
   // The machine loses power and its disk is empty when it is back after `down`.
   void wipe(uint32_t node, WorldTime down);
   bool damaged(uint32_t node) const { return nodes_[node - 1].damaged; }
+
+  // Silent rollback; kv_faults.h states its limit.
+  // Whether the node's disk may go back now to a state that it had in good standing. Always, when the limit is lifted.
+  bool may_forget(uint32_t node) const;
+  // From now on its disk may lack what it reported as durable. The next power loss will show it, if that may happen
+  // then; otherwise the machine is only killed, and its page cache hides it.
+  void doubt(uint32_t node);
+  bool doubted(uint32_t node) const { return nodes_[node - 1].doubted; }
+  // Its disk makes good what it promised, and is believed again.
+  void redeem(uint32_t node);
+  // The machine loses power, and its disk is as it was when the copy was taken when it is back after `down`.
+  void put_back_copy(uint32_t node, WorldTime down);
+
   // Nodes that must be able to form a majority when that many are up: neither lost nor damaged, or, as far as the
   // oracle sees, in good standing again.
   uint32_t sound() const;
@@ -62,13 +75,17 @@ class KvCluster {
     bool wiped = false;
     bool lost = false;
     bool held = false;
+    bool doubted = false;
+    Term doubted_in;
     std::string last_end;  // why it ended by itself
   };
   void ended(uint32_t node, Result<void> result);
+  bool dispensable(uint32_t node) const;
+  void forgets(uint32_t node);
 
   World& world_;
   const Options& options_;
-  KvOracle* oracle_;
+  KvOracle& oracle_;
   std::function<void(Finding)> found_;
   std::vector<Node> nodes_;
   fiber::Scope* scope_ = nullptr;

@@ -10,6 +10,9 @@ namespace {
 // Bytes per second, divided by the factor by which a link is slow: so that the slowest is usable, just.
 constexpr uint64_t kSlowLinkBandwidth = 4'000'000;
 constexpr int32_t kStandsStill = -1'000'000;  // ppm
+// How long silent rollback waits for a moment when it may begin or strike, and how often it looks.
+constexpr WorldTime kRollbackPatience = 3000 * kMillisecond;
+constexpr WorldTime kRollbackLook = kMillisecond;
 }  // namespace
 
 KvFaults::KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client)
@@ -87,7 +90,7 @@ void KvFaults::apply(const Fault& fault) {
   switch (fault.kind) {
     case FaultKind::kKill:
       cluster_.crash_for(fault.a, CrashKind::kKill, fault.duration);
-      if (fault.torn_too) machine().crash(CrashKind::kPowerLoss);
+      if (fault.torn_too) cluster_.crash(fault.a, CrashKind::kPowerLoss);
       break;
     case FaultKind::kPowerLoss: cluster_.crash_for(fault.a, CrashKind::kPowerLoss, fault.duration); break;
     case FaultKind::kBlackout:
@@ -149,7 +152,14 @@ void KvFaults::apply(const Fault& fault) {
       machine().disk().set_hung(true);
       later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_hung(false); });
       break;
-    case FaultKind::kEvict: world_.record(fault.a, "fault", machine().disk().evict()); break;
+    case FaultKind::kOldCopy: put_back_copy(fault); break;
+    case FaultKind::kLyingDisk: lie(fault); break;
+    case FaultKind::kLostWrite:
+    case FaultKind::kMisdirectedWrite: stray_write(fault); break;
+    case FaultKind::kEvict:
+      if (cluster_.doubted(fault.a)) break;
+      world_.record(fault.a, "fault", machine().disk().evict());
+      break;
     case FaultKind::kSlowDisk:
       machine().disk().set_slowness(static_cast<uint32_t>(fault.amount));
       later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_slowness(1); });
@@ -194,6 +204,65 @@ void KvFaults::rolling_restart(const Fault& fault, uint32_t nth) {
   const uint32_t node = (fault.a - 1 + nth) % cluster_.size() + 1;
   cluster_.crash_for(node, CrashKind::kKill, fault.duration);
   later(fault.duration + fault.delay, [this, fault, nth] { rolling_restart(fault, nth + 1); });
+}
+
+void KvFaults::when_it_may_forget(uint32_t node, WorldTime until, std::function<void()> then,
+                                  std::function<void()> otherwise) {
+  if (cluster_.may_forget(node)) return then();
+  if (world_.now() >= until) return otherwise();
+  later(kRollbackLook, [this, node, until, then = std::move(then), otherwise = std::move(otherwise)] {
+    when_it_may_forget(node, until, then, otherwise);
+  });
+}
+
+void KvFaults::put_back_copy(const Fault& fault) {
+  auto nothing = [] {};
+  auto strike = [this, fault] { cluster_.put_back_copy(fault.a, fault.duration); };
+  auto copy = [this, fault, strike, nothing] {
+    if (cluster_.doubted(fault.a)) return;
+    world_.record(fault.a, "fault", "copied: " + cluster_.machine(fault.a).disk().take_copy());
+    later(fault.delay, [this, fault, strike, nothing] {
+      when_it_may_forget(fault.a, world_.now() + kRollbackPatience, strike, nothing);
+    });
+  };
+  when_it_may_forget(fault.a, world_.now() + kRollbackPatience, copy, nothing);
+}
+
+void KvFaults::lie(const Fault& fault) {
+  auto strike = [this, fault] {
+    if (cluster_.doubted(fault.a)) cluster_.crash_for(fault.a, CrashKind::kPowerLoss, fault.duration);
+  };
+  auto redeem = [this, fault] {
+    if (cluster_.doubted(fault.a)) cluster_.redeem(fault.a);
+  };
+  auto begin = [this, fault, strike, redeem] {
+    if (cluster_.doubted(fault.a)) return;
+    cluster_.doubt(fault.a);
+    cluster_.machine(fault.a).disk().set_lying(true);
+    later(fault.delay, [this, fault, strike, redeem] {
+      when_it_may_forget(fault.a, world_.now() + kRollbackPatience, strike, redeem);
+    });
+  };
+  when_it_may_forget(fault.a, world_.now() + kRollbackPatience, begin, [] {});
+}
+
+// What was lost cannot be made good: until it may show, nothing takes the page cache away that hides it.
+void KvFaults::stray_write(const Fault& fault) {
+  auto strike = [this, fault] {
+    if (cluster_.doubted(fault.a)) cluster_.crash_for(fault.a, CrashKind::kPowerLoss, fault.duration);
+  };
+  auto begin = [this, fault, strike] {
+    if (cluster_.doubted(fault.a)) return;
+    cluster_.doubt(fault.a);
+    DiskState& disk = cluster_.machine(fault.a).disk();
+    if (fault.kind == FaultKind::kLostWrite)
+      disk.lose_next_write(fault.item);
+    else
+      disk.misdirect_next_write(fault.item);
+    later(fault.delay,
+          [this, fault, strike] { when_it_may_forget(fault.a, world_.now() + kRollbackPatience, strike, [] {}); });
+  };
+  when_it_may_forget(fault.a, world_.now() + kRollbackPatience, begin, [] {});
 }
 
 // Called in the middle of a process's work; what strikes does so from a fiber of the world's.

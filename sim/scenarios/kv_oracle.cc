@@ -16,11 +16,14 @@ void KvOracle::violate(std::string property, std::string summary) {
 }
 
 void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) {
+  if (!violated_) return;
   admitted_[{stream, nth}] = {origin, position};
 }
 
 void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
   last_seen_.erase(node.value);
+  running_.insert(node.value);
+  if (!violated_) return moved(node, raft);
   if (auto wrong = cluster_.restarted(raft)) return violate("raft invariant", *wrong);
   if (raft.suspect() && !damaged_.contains(node.value))
     return violate("raft invariant", fmt::format("n{} is suspect, and nothing damaged its disk", node.value));
@@ -29,8 +32,13 @@ void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, ui
 }
 
 void KvOracle::moved(NodeId node, const raft::Raft& raft) {
-  if (found_) return;
+  // What a crash unwinds may still touch its replica.
+  if (found_ || !running_.contains(node.value)) return;
   const raft::View now = raft::view_of(raft);
+  if (!violated_) {
+    last_seen_[node.value] = now;
+    return;
+  }
   auto [at, first] = last_seen_.try_emplace(node.value, now);
   if (first || at->second != now) {
     if (auto wrong = raft::check_state(raft, now)) return violate("raft invariant", *wrong);
@@ -40,7 +48,8 @@ void KvOracle::moved(NodeId node, const raft::Raft& raft) {
   } else if (now.role != raft::Role::kLeader) {
     return;
   }
-  if (auto wrong = cluster_.observe(raft)) violate("raft invariant", *wrong);
+  if (auto wrong = cluster_.observe(raft)) return violate("raft invariant", *wrong);
+  if (after_step) after_step();
 }
 
 KvOracle::Applied& KvOracle::at(LogIndex index) {
@@ -49,6 +58,7 @@ KvOracle::Applied& KvOracle::at(LogIndex index) {
 }
 
 void KvOracle::compare_digest(NodeId node, LogIndex index, uint64_t digest) {
+  if (!violated_) return;
   const Applied& entry = at(index);
   if (entry.known && entry.digest != digest)
     violate("replica equality",
@@ -56,6 +66,8 @@ void KvOracle::compare_digest(NodeId node, LogIndex index, uint64_t digest) {
 }
 
 void KvOracle::applied(NodeId node, const raft::Entry& entry, uint64_t digest) {
+  if (!violated_) return;
+  if (after_apply) after_apply(entry);
   Applied& slot = at(entry.index);
   if (!slot.known) {
     slot = {true, entry.kind == raft::EntryKind::kData, entry.payload, digest};
@@ -66,7 +78,9 @@ void KvOracle::applied(NodeId node, const raft::Entry& entry, uint64_t digest) {
 
 void KvOracle::installed(NodeId node, LogIndex index, uint64_t digest) { compare_digest(node, index, digest); }
 
-void KvOracle::read_served(const kv::Origin& origin, LogIndex applied) { reads_[origin].push_back(applied); }
+void KvOracle::read_served(const kv::Origin& origin, LogIndex applied) {
+  if (violated_) reads_[origin].push_back(applied);
+}
 
 std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
   // Who asked: every attempt that was admitted, by batch and position.

@@ -29,7 +29,8 @@ struct Finding {
 
 class KvOracle final : public replica::Observer {
  public:
-  // Called at the first violation, and only then; the run is to be stopped.
+  // Called at the first violation, and only then; the run is to be stopped. Empty: it judges nothing and only knows
+  // what replicas showed last.
   explicit KvOracle(std::function<void(Finding)> violated) : violated_(std::move(violated)) {}
 
   void admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) override;
@@ -38,8 +39,17 @@ class KvOracle final : public replica::Observer {
   void applied(NodeId node, const raft::Entry& entry, uint64_t digest) override;
   void installed(NodeId node, LogIndex index, uint64_t digest) override;
   void read_served(const kv::Origin& origin, LogIndex applied) override;
+  // Called after each step of a replica that violated nothing, and for each entry that one applies.
+  std::function<void()> after_step;
+  std::function<void(const raft::Entry&)> after_apply;
+
   // The node's process is gone: what it showed last is no longer compared with.
-  void stopped(NodeId node) { last_seen_.erase(node.value); }
+  void stopped(NodeId node) {
+    last_seen_.erase(node.value);
+    running_.erase(node.value);
+  }
+  // Its disk has gone back to an earlier state: what it promised with it holds no longer.
+  void rolled_back(NodeId node) { cluster_.rolled_back(node); }
 
   // Something on its disk was, or may be, damaged: it may be suspect from its next start on.
   void damaged(NodeId node) { damaged_.insert(node.value); }
@@ -79,6 +89,7 @@ class KvOracle final : public replica::Observer {
   bool found_ = false;
   raft::ClusterInvariants cluster_;
   std::map<uint64_t, raft::View> last_seen_;
+  std::set<uint64_t> running_;
   std::set<uint64_t> damaged_;
   std::vector<Applied> log_;
   std::vector<size_t> order_;

@@ -6,6 +6,7 @@
 #include "sim/network.h"
 #include "sim/scenarios/kv_client.h"
 #include "sim/scenarios/kv_faults.h"
+#include "sim/scenarios/kv_growth.h"
 #include "sim/scenarios/kv_verdict.h"
 #include "sim/scenarios/run.h"
 
@@ -14,6 +15,7 @@ namespace mneme::sim {
 namespace {
 
 constexpr int64_t kLeastOperations = 1000;
+constexpr WorldTime kGrowthInterval = 100 * kMillisecond;
 
 class KvRun {
  public:
@@ -23,10 +25,15 @@ class KvRun {
         hooks_(hooks),
         world_(recipe.seed, world_options(options), hooks.recorder),
         plan_(make_plan(world_.fate(), options, recipe.removals)),
-        oracle_([this](Finding finding) { found(std::move(finding)); }),
-        cluster_(world_, options, hooks.white_box ? &oracle_ : nullptr,
-                 [this](Finding finding) { found(std::move(finding)); }),
-        faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }) {
+        oracle_(hooks.white_box ? [this](Finding finding) { found(std::move(finding)); }
+                                : std::function<void(Finding)>()),
+        cluster_(world_, options, oracle_, [this](Finding finding) { found(std::move(finding)); }),
+        faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }),
+        growth_(options) {
+    oracle_.after_apply = [this](const raft::Entry& entry) { growth_.applied(entry); };
+    oracle_.after_step = [this] {
+      if (world_.now() >= growth_due_) look_for_growth();
+    };
     observe();
     auditor_plan_.style = ClientStyle::kPlain;
   }
@@ -61,6 +68,7 @@ class KvRun {
   uint32_t quorum_to_heal() const;
   void heal();
   bool audit(std::string_view after);
+  void look_for_growth();
   void look_for_leaks();
   void found(Finding finding);
   uint32_t client_count() const { return static_cast<uint32_t>(options_[Option::clients]); }
@@ -74,6 +82,8 @@ class KvRun {
   KvOracle oracle_;
   KvCluster cluster_;
   KvFaults faults_;
+  KvGrowth growth_;
+  WorldTime growth_due_ = 0;  // when to look next
   KvLog log_;
   std::vector<std::unique_ptr<KvClient>> clients_;
   PlannedClient auditor_plan_;
@@ -211,6 +221,15 @@ bool KvRun::audit(std::string_view after) {
   return false;
 }
 
+void KvRun::look_for_growth() {
+  growth_due_ = world_.now() + kGrowthInterval;
+  for (uint32_t n = 1; n <= cluster_.size(); ++n) {
+    const DiskState& disk = world_.machine(n).disk();
+    const KvFootprint footprint{disk.contents("wal").bytes, disk.contents("group-1").files};
+    if (auto grown = growth_.check(n, footprint, oracle_.last_seen(NodeId(n)))) return found(std::move(*grown));
+  }
+}
+
 void KvRun::look_for_leaks() {
   if (finding_) return;
   for (uint32_t m = 1; m <= world_.machine_count(); ++m) {
@@ -238,6 +257,7 @@ void KvRun::main(fiber::Scope& scope) {
   striking_ = nullptr;
   CHECK(faults.has_value());
   if (!finding_ && hooks_.until == INT64_MAX) heal();
+  if (hooks_.white_box) look_for_growth();
   stopping_ = true;
   cluster_.stop();
   for (uint32_t m = 1; m <= world_.machine_count(); ++m) world_.machine(m).crash(CrashKind::kKill);

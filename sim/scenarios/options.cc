@@ -182,7 +182,8 @@ Result<void> Options::reconcile(const Options& asked) {
   // A damaged disk may be lost for good, so in the recoverable regime a majority must have disks that are never
   // damaged.
   const bool minority = now[Option::nodes] >= 3;
-  for (Option damage : {Option::rots, Option::read_errors, Option::tail_rots, Option::wipes}) {
+  for (Option damage : {Option::rots, Option::read_errors, Option::tail_rots, Option::wipes, Option::old_copies,
+                        Option::lying_disks, Option::lost_writes, Option::misdirected_writes}) {
     if (minority || now[damage] == 0) continue;
     if (asked.given(damage) && now[Option::regime] == static_cast<int64_t>(Regime::kRecoverable))
       return contradiction(fmt::format(

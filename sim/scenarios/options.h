@@ -100,6 +100,11 @@ namespace mneme::sim {
   X(faults, ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote... and strike within 50 ms")          \
   X(faults, delusions, "", 0, 1000, 0, 2, "leaders cut off while they ask who follows, with clocks that stand still")     \
   X(faults, vanishing_clients, "", 0, 1000, 0, 6, "client processes that are killed and come back")                      \
+  X(faults, old_copies, "", 0, 1000, 0, 0, "times that an old copy takes the place of a disk; see kv_faults.h")          \
+  X(faults, lying_disks, "", 0, 1000, 0, 0, "times that a disk's syncs do nothing for a while, until power is lost")     \
+  X(faults, lost_writes, "", 0, 1000, 0, 0, "writes that a disk drops and reports as done")                              \
+  X(faults, misdirected_writes, "", 0, 1000, 0, 0, "writes that a disk puts in another place")                           \
+  X(faults, limit, "kept|lifted", 0, 1, 0, 0, "of these four; beyond it violations are to be expected")                  \
   X(faults, vanish_for, "ms", 1, 86400000, 2000, 2000, "the longest that a vanished client is gone")                     \
   X(properties, heal_timeout, "ms", 1000, 600000, 20000, 20000, "virtual time from healing to a last read of every key") \
   X(properties, heal, "all|quorum", 0, 1, 0, 1, "what is healed first at the end; everything is at last")
@@ -165,6 +170,7 @@ class Options {
 };
 
 enum class Regime : int64_t { kRecoverable = 0, kUnrestricted = 1 };
+enum class Limit : int64_t { kKept = 0, kLifted = 1 };
 enum class Heal : int64_t { kAll = 0, kQuorum = 1 };
 
 }  // namespace mneme::sim

@@ -1,6 +1,7 @@
 #include "sim/scenarios/plan.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace mneme::sim {
 
@@ -184,6 +185,17 @@ void draw_faults(Drawer d) {
     f.duration = d.lasting(500, 6000, f.item);
     return true;
   });
+  for (auto [kind, option, longest_ms] : {std::tuple(FaultKind::kOldCopy, Option::old_copies, 15'000),
+                                          std::tuple(FaultKind::kLyingDisk, Option::lying_disks, 4'000),
+                                          std::tuple(FaultKind::kLostWrite, Option::lost_writes, 100),
+                                          std::tuple(FaultKind::kMisdirectedWrite, Option::misdirected_writes, 100)})
+    d.add(kind, option, [&](Fault& f) {
+      f.duration = d.lasting(1, 4000, f.item);
+      f.delay =
+          static_cast<WorldTime>(d.between(0, d.between(0, static_cast<uint64_t>(longest_ms), f.item, 5), f.item, 6)) *
+          kMillisecond;
+      return d.damage(f);
+    });
   d.add(FaultKind::kClientVanishes, Option::vanishing_clients, [&](Fault& f) {
     f.duration = d.lasting(1, static_cast<uint64_t>(options[Option::vanish_for]), f.item);
     f.a = static_cast<uint32_t>(d.between(0, static_cast<uint64_t>(options[Option::clients]) - 1, f.item, 4));

@@ -203,11 +203,14 @@ void Script::restart(std::istringstream& rest) {
   rest >> n;
   TestReplica& r = replica(n);
   if (r.raft) throw std::runtime_error("it is running");
+  bool rolled_back = false;
   for (std::string option; rest >> option;) {
     if (option == "suspect") r.disk.suspect = true;
     if (option.starts_with("lose=")) r.disk.lose(std::stoull(option.substr(5)));
     if (option.starts_with("term=")) r.disk.hard = {Term(std::stoull(option.substr(5))), NodeId()};
+    rolled_back = !r.disk.suspect;
   }
+  if (rolled_back) cluster_.rolled_back(NodeId(n));
   r.start(*this, *this);
   if (auto bad = cluster_.restarted(*r.raft)) print("VIOLATION " + *bad);
   settle(n);

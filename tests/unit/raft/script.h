@@ -16,7 +16,8 @@
 //   propose N TEXT | read N CONTEXT
 //   disk N manual|auto | persist N [COUNT]       store what waits, or only the first COUNT Readys of it
 //   crash N | restart N [suspect] [lose=COUNT] [term=T]   the disk comes back without its last entries, and at that
-//   term checkpoint N [INDEX] | compact N INDEX       a checkpoint at what is applied; the log forgets up to there
+//                                                term; unless it is suspect, without its knowledge
+//   checkpoint N [INDEX] | compact N INDEX       a checkpoint at what is applied; the log forgets up to there
 //   unreachable N PEER | snapshot-failed N PEER
 //   log [N...] | state [N...]
 #pragma once

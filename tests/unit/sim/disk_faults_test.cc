@@ -130,7 +130,8 @@ TEST_CASE("a misdirected write lands elsewhere and is missing where it belongs",
 
 TEST_CASE("what a lying flush promised is lost with the power, but not with the process", "[sim][disk]") {
   std::set<std::string> left;
-  for (uint64_t seed = 0; seed < 100; ++seed) {
+  int lost_all = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
     OneMachine one(seed);
     one.run([&] {
       const Result<void> done = one.process([&](Env& env) -> Result<void> {
@@ -146,9 +147,12 @@ TEST_CASE("what a lying flush promised is lost with the power, but not with the 
       one.crash(CrashKind::kPowerLoss);
       const std::string f = read_letters(one, "f");
       left.insert(f.size() == 4 ? f : read_letters(one, "h"));
+      lost_all += f == "oooo";
     });
   }
   CHECK(left.size() == 16);
+  CHECK(lost_all > 80);
+  CHECK(lost_all < 140);
 }
 
 TEST_CASE("an honest sync of anything keeps what lying ones promised, and no more", "[sim][disk]") {

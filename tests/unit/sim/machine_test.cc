@@ -1,6 +1,7 @@
 // Slow processors and clocks of simulated machines.
 #include "sim/machine.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "core/fiber/sync.h"
@@ -95,6 +96,53 @@ TEST_CASE("a process on a slow processor is gone at once when it crashes", "[mac
     CHECK_FALSE(one.machine().running());
     CHECK(one.world().now() == begin + 1);
   });
+}
+
+TEST_CASE("a pause that is ended early leaves nothing for its old end", "[machine]") {
+  OneMachine one;
+  WorldTime begin = 0, woke = 0, slept_on = 0;
+  std::vector<WorldTime> events;
+  one.world().after_event = [&](uint64_t, uint64_t) { events.push_back(one.world().now()); };
+  one.run([&] {
+    one.start([&](Env& env) -> Result<void> {
+      begin = one.world().now();
+      env.clock.sleep_for(env.scheduler, 1s);
+      woke = one.world().now() - begin;
+      env.clock.sleep_for(env.scheduler, 1s);
+      slept_on = one.world().now() - begin;
+      return {};
+    });
+    one.world().sleep_for(1);
+    one.machine().pause_until(begin + 10'000 * kMs);
+    one.world().sleep_until(begin + 1500 * kMs);
+    CHECK(woke == 0);
+    one.machine().go_on();
+    one.world().sleep_until(begin + 20'000 * kMs);
+  });
+  CHECK(woke == 1500 * kMs);
+  CHECK(slept_on == 2500 * kMs);
+  CHECK(std::ranges::count(events, begin + 10'000 * kMs) == 0);
+}
+
+TEST_CASE("the end of a pause does not end what else holds the processor", "[machine]") {
+  OneMachine one(1, {.compute_ns = 3000 * kMs});
+  WorldTime second = 0;
+  one.run([&] {
+    WorldTime begin = 0;
+    one.start([&](Env& env) -> Result<void> {
+      begin = one.world().now();
+      env.scheduler.yield();
+      env.scheduler.yield();
+      second = one.world().now() - begin;
+      return {};
+    });
+    one.world().sleep_for(1);
+    one.machine().pause_until(begin + 10'000 * kMs);
+    one.world().sleep_until(begin + 1000 * kMs);
+    one.machine().go_on();
+    one.world().sleep_until(begin + 20'000 * kMs);
+  });
+  CHECK(second == 3000 * kMs);
 }
 
 TEST_CASE("a monotonic clock that stands still and then runs faster loses no timer and never goes back", "[machine]") {
