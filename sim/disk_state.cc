@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kSector = SparseBytes::kSector;
 constexpr uint64_t kPage = FileContent::kPage;
+constexpr uint64_t kHeaderBytes = 64;  // where many formats have what matters most
 
 uint64_t whole_pages(uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 uint64_t sectors_of(uint64_t bytes) { return (bytes + kSector - 1) / kSector; }
@@ -104,6 +105,20 @@ std::string DiskState::rot(uint64_t cause) {
   return fmt::format("file {} sector {}, {} bits", inode->number, sector, flips);
 }
 
+std::string DiskState::rot_last_written(uint64_t cause) {
+  const std::shared_ptr<Inode> inode = last_written_.lock();
+  if (!inode) return "";
+  auto pick = [&](uint64_t nth, uint64_t n) {
+    return Fate::scale(world_.choose(Choice::kDamageBits, actor_, cause, nth), n);
+  };
+  const uint64_t sector = last_run_.first + (pick(0, 2) == 0 ? 0 : pick(1, last_run_.count));
+  if (sector * kSector >= inode->content.durable().size()) return "";  // cut off since
+  const uint64_t size = std::min<uint64_t>(kSector, inode->content.durable().size() - sector * kSector);
+  const uint64_t bit = pick(2, (pick(3, 2) == 0 ? std::min<uint64_t>(size, kHeaderBytes) : size) * 8);
+  inode->content.flip(sector * kSector + bit / 8, static_cast<uint8_t>(1u << (bit % 8)));
+  return fmt::format("file {} sector {}, bit {}", inode->number, sector, bit);
+}
+
 std::string DiskState::make_unreadable(uint64_t cause) {
   auto inode = pick_file(cause);
   if (!inode) return "";
@@ -134,7 +149,12 @@ bool DiskState::sync_file(const std::shared_ptr<Inode>& inode, uint64_t operatio
     return true;
   }
   keep_promises();
-  if (!strays_.empty() && !inode->content.unsynced_writes(operations).empty()) {
+  const std::vector<FileContent::Run> runs = inode->content.unsynced_writes(operations);
+  if (!runs.empty()) {
+    last_written_ = inode;
+    last_run_ = runs.back();
+  }
+  if (!strays_.empty() && !runs.empty()) {
     const Stray stray = strays_.front();
     strays_.erase(strays_.begin());
     sync_with_stray(*inode, operations, stray);

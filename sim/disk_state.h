@@ -69,6 +69,8 @@ class DiskState {
   // Strike at once, and say what they hit, "" when there was nothing to hit.
   std::string rot(uint64_t cause);
   std::string make_unreadable(uint64_t cause);
+  // One bit of the write that was made durable last, likelier near a sector's beginning, where headers are.
+  std::string rot_last_written(uint64_t cause);
   std::string evict();
   // Strikes the next sync of a file.
   void fail_next_sync() { fail_next_sync_ = true; }
@@ -126,6 +128,8 @@ class DiskState {
   uint64_t operations_ = 0;
   bool fail_next_sync_ = false;
   std::vector<Stray> strays_;
+  std::weak_ptr<Inode> last_written_;
+  FileContent::Run last_run_;
   bool lying_ = false;
   std::vector<Promise> promises_;
   bool full_ = false;

@@ -32,10 +32,15 @@ class MachineRandom final : public env::Random {
     const WorldOptions& options = world.options();
     if (!world.fate().chance(options.rarely_enabled_ppm, Choice::kCoreRarelyEnabled, static_cast<uint64_t>(site)))
       return false;
-    return world.chance(options.rarely_fires_ppm, Choice::kCoreRarelyFires, key(site), cause, machine_.boots());
+    return world.chance(options.rarely_fires_ppm * weight_of(site), Choice::kCoreRarelyFires, key(site), cause,
+                        machine_.boots());
   }
 
  private:
+  // Sites that are asked only now and then fire more often.
+  static uint32_t weight_of(Site site) {
+    return site == Site::kSlowCheckpoint || site == Site::kSnapshotFirst ? 10 : 1;
+  }
   uint64_t key(Site site) const { return (static_cast<uint64_t>(site) << 32) + machine_.actor(); }
   Machine& machine_;
 };

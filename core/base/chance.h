@@ -29,11 +29,13 @@ enum class Site : uint32_t {
   kSmallAppend = 103,  // raft: send fewer entries than fit
   kTinyRead = 104,     // node: read a stream a few bytes at a time
   kTinySnapshotChunk = 105,
-  kHastyElection = 106,  // raft: lose patience with the leader long before the timeout
-  kEarlySnapshot = 107,  // raft: send a snapshot where entries would do
-  kLateTimer = 108,      // replica: be late for a deadline
-  kLateFlush = 109,      // log writer: let what is waiting wait a little longer
-  kEagerCompact = 110,   // replica: keep no entries behind a checkpoint
+  kHastyElection = 106,   // raft: lose patience with the leader long before the timeout
+  kEarlySnapshot = 107,   // raft: send a snapshot where entries would do
+  kLateTimer = 108,       // replica: be late for a deadline
+  kLateFlush = 109,       // log writer: let what is waiting wait a little longer
+  kEagerCompact = 110,    // replica: keep no entries behind a checkpoint
+  kSlowCheckpoint = 111,  // replica: take long over a checkpoint
+  kSnapshotFirst = 112,   // raft: begin with a snapshot where a probe would do
 };
 
 class Chance {
@@ -86,7 +88,8 @@ class Chance {
   X(disk_full_met)                   \
   X(vote_given)                      \
   X(checkpoint_renewed)              \
-  X(checkpoint_written)
+  X(checkpoint_written)              \
+  X(read_round_begun)
 
 enum class Probe : uint16_t {
 #define X(name) name,

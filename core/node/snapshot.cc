@@ -100,7 +100,7 @@ Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_i
   for (const Member& m : config_.cluster)
     if (m.id == message.to) member = &m;
   CHECK(member);
-  replica::CheckpointStore::Reading keep(replica_->checkpoints(), checkpoint_id);
+  const auto keep = replica_->checkpoints().keep(checkpoint_id);
   auto file = TRY(env_.disk.open(replica_->checkpoints().path(checkpoint_id), env::OpenMode::kRead));
   const uint64_t size = TRY(file->size());
   auto stream = TRY(connect(*member, protocol::Purpose::kBulk));
@@ -185,7 +185,8 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   } receiving(receiving_snapshot_);
 
   auto& store = replica_->checkpoints();
-  const uint64_t id = store.next_id();
+  const auto checkpoint = store.keep_next();
+  const uint64_t id = checkpoint->id();
   auto part = TRY(store.create(id));
   TRY(bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kGoOn, 0)));
   StreamHash hash;
@@ -210,7 +211,7 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   if (!loaded && loaded.error().code == ErrorCode::kCorrupt)
     TRY(bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kDamaged, 0)));
   std::shared_ptr<kv::StateMachine> machine = TRY(std::move(loaded));
-  replica_->snapshot_received(std::move(message), id, std::move(machine));
+  replica_->snapshot_received(std::move(message), checkpoint, std::move(machine));
   return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kGoOn, size));
 }
 

@@ -126,25 +126,40 @@ ClusterInvariants::Seen& ClusterInvariants::seen(NodeId node) {
   return seen_.back();
 }
 
-void ClusterInvariants::forget(NodeId node) {
-  std::erase_if(seen_, [&](const Seen& s) { return s.node == node; });
+std::optional<std::string> ClusterInvariants::restarted(const Raft& raft) {
+  std::erase_if(seen_, [&](const Seen& s) { return s.node == raft.id(); });
+  const Durable& d = durable(raft.id());
+  if (raft.suspect()) return std::nullopt;
+  const HardState hard = raft.durable_hard_state();
+  if (hard.term < d.hard.term)
+    return sentence(raft.id(), hard.term, "came back without term {}, which was durable", d.hard.term.value);
+  if (hard.term == d.hard.term && d.hard.vote && hard.vote != d.hard.vote)
+    return sentence(raft.id(), hard.term, "came back without its vote for {}, which was durable", d.hard.vote.value);
+  if (d.last.index < raft.first_index().prev()) return std::nullopt;
+  if (raft.term_at(d.last.index) == d.last.term) return std::nullopt;
+  return sentence(raft.id(), hard.term, "came back without entry {} of term {}, which was durable, and is not suspect",
+                  d.last.index.value, d.last.term.value);
 }
 
 ClusterInvariants::Durable& ClusterInvariants::durable(NodeId node) {
   for (Durable& d : durable_)
     if (d.node == node) return d;
-  durable_.push_back({node, {}, {}});
+  durable_.push_back({node, {}, {}, {}, {}});
   return durable_.back();
 }
 
 void ClusterInvariants::note_durable(const Raft& raft) {
   Durable& d = durable(raft.id());
-  if (HardState hard = raft.durable_hard_state(); hard.vote) {
-    auto at = std::lower_bound(d.votes.begin(), d.votes.end(), hard.term,
+  d.hard = raft.durable_hard_state();
+  if (d.hard.vote) {
+    auto at = std::lower_bound(d.votes.begin(), d.votes.end(), d.hard.term,
                                [](const HardState& h, Term term) { return h.term < term; });
-    if (at == d.votes.end() || at->term != hard.term) d.votes.insert(at, hard);
+    if (at == d.votes.end() || at->term != d.hard.term) d.votes.insert(at, d.hard);
   }
-  LogPosition last{raft.persisted_index(), raft.term_at(raft.persisted_index()).value_or(Term())};
+  const std::optional<Term> term = raft.term_at(raft.persisted_index());
+  d.last = term ? LogPosition{raft.persisted_index(), *term} : LogPosition{};
+  if (!term) return;  // between a snapshot and its record's sync
+  const LogPosition last = d.last;
   auto at = std::lower_bound(d.reached.begin(), d.reached.end(), last.term,
                              [](const LogPosition& p, Term term) { return p.term < term; });
   if (at == d.reached.end() || at->term != last.term)
@@ -186,6 +201,10 @@ std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, See
   const size_t votes = votes_for(raft.id(), raft.term());
   if (votes * 2 <= raft.voters().size())
     return sentence(raft.id(), raft.term(), "leads with {} durable votes of {} voters", votes, raft.voters().size());
+  for (NodeId voter : raft.voters())
+    if (LogIndex match = raft.match_index(voter); match && voter != raft.id())
+      return sentence(raft.id(), raft.term(), "begins to lead believing that node {} holds its log up to {}",
+                      voter.value, match.value);
   // Complete is what was committed in earlier terms. A late winner of an old term owes nothing to later ones.
   if (committed_.empty() || committed_.back().known_in > raft.term()) return std::nullopt;
   LogIndex index = last_committed();

@@ -44,17 +44,19 @@ struct View {
 // The same, and that the log still has what it must have kept: committed entries, and a leader's own log.
 [[nodiscard]] std::optional<std::string> check_transition(const View& before, const Raft& after, const View& now);
 
-// Election safety, leader completeness, log matching of committed entries, state machine safety; and the two promises
-// on which they rest: nobody leads without durable votes of a majority, and a leader commits only what is durable on
-// one. Remembers, for as long as it lives, every leader by term, every committed entry by index (24 bytes each), and
-// what each replica was seen to hold durably in each term.
+// Election safety, leader completeness, log matching of committed entries, state machine safety; and the promises on
+// which they rest: nobody leads without durable votes of a majority, a leader begins without beliefs about what others
+// hold and commits only what is durable on a majority, and who begins a new life has what was durable in the last one,
+// or knows that something may be lost. Remembers, for as long as it lives, every leader by term, every
+// committed entry by index (24 bytes each), and what each replica was seen to hold durably in each term.
 class ClusterInvariants {
  public:
   // After every step of any replica, before another replica can learn of it; it may be called for replicas that did
   // nothing.
   std::optional<std::string> observe(const Raft& raft);
-  // The replica begins a new life: its commit index may begin again.
-  void forget(NodeId node);
+  // Once when a replica begins a life, and then observe(): its commit index may begin again; its term, its vote and its
+  // log may not, unless it is suspect.
+  std::optional<std::string> restarted(const Raft& raft);
 
  private:
   struct Committed {
@@ -74,6 +76,8 @@ class ClusterInvariants {
     NodeId node;
     std::vector<HardState> votes;      // by term
     std::vector<LogPosition> reached;  // by term: the last entry of that term that was durable as the log's last
+    HardState hard;                    // when last seen
+    LogPosition last;                  // the end of what was durable then
   };
 
   Seen& seen(NodeId node);

@@ -18,6 +18,7 @@ struct Progress {
   NodeId id;
   Flow flow = Flow::kProbe;
   bool paused = false;         // probing: one message is out
+  bool first_probe = true;     // nothing was sent since leadership or a new connection began
   bool owes_check = false;     // a timed heartbeat is out; its reply tells whether anything sent before it got lost
   LogIndex match;              // durable there and equal to ours
   LogIndex sure_match;         // the same, as said in good standing (quorum.h)

@@ -320,8 +320,9 @@ void Raft::snapshot_failed(NodeId to) {
 void Raft::unreachable(NodeId to) {
   Progress* p = state_->peer(to);
   if (!p) return;
-  // A snapshot may have been installed and only its answer lost: asking costs a round trip, sending again all its
-  // files.
+  // A snapshot may have been installed and only its answer lost, or it was refused by one that is further: asking costs
+  // a round trip, sending again all its files.
+  p->first_probe = p->flow != Flow::kSnapshot;
   p->probe_from(p->flow == Flow::kSnapshot ? std::max(p->match, p->snapshot.index).next() : p->match.next());
   p->paused = true;  // until a heartbeat is answered: sending to a broken connection at once would only spin
 }

@@ -33,6 +33,7 @@ bool round_due(const Core& c) { return c.role == Role::kLeader && (reads_may_sta
 void begin_round(Core& c) {
   ++c.round;
   if (reads_may_start(c)) {
+    c.probes.reached(Probe::read_round_begun);
     for (uint64_t context : c.reads_waiting) c.reads_pending.push_back({c.round, {context, c.commit}});
     c.reads_waiting.clear();
   }

@@ -56,16 +56,21 @@ size_t entries_that_fit(Core& c, const Progress& p, LogIndex from) {
   return count;
 }
 
-// Not to one that is being probed: a follower that is further than the checkpoint refuses it, and is probed then.
+// To one that is being probed only as the first thing: a follower that is further than the checkpoint refuses it, and
+// is probed then.
 bool may_send_snapshot_early(Core& c, const Progress& p) {
-  return p.flow == Flow::kReplicate && c.checkpoint.index > p.match && c.checkpoint.index >= c.log.base().index &&
-         c.chance.rarely(Site::kEarlySnapshot, (p.id.value << 48) ^ p.next.value);
+  if (p.flow == Flow::kProbe && !p.first_probe) return false;
+  return c.checkpoint.index > p.match && c.checkpoint.index >= c.log.base().index &&
+         c.chance.rarely(p.flow == Flow::kProbe ? Site::kSnapshotFirst : Site::kEarlySnapshot,
+                         (p.id.value << 48) ^ p.next.value);
 }
 
 void send_append(Core& c, Progress& p) {
   LogIndex before = p.next.prev();
   std::optional<Term> term = c.log.term_at(before);
-  if (!term || may_send_snapshot_early(c, p)) return send_snapshot(c, p);
+  const bool early = term && may_send_snapshot_early(c, p);
+  p.first_probe = false;
+  if (!term || early) return send_snapshot(c, p);
   Message m = append_message(c, p, {before, *term});
   size_t count = entries_that_fit(c, p, p.next);
   m.entries.reserve(count);

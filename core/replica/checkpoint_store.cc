@@ -40,14 +40,15 @@ Result<void> CheckpointStore::open(uint64_t current) {
       last_id_ = std::max(last_id_, id_of(name));
     }
   }
-  return remove_others(current);
+  const std::shared_ptr<Keep> keep = this->keep(current);
+  return remove_others();
 }
 
-Result<void> CheckpointStore::remove_others(uint64_t current) {
+Result<void> CheckpointStore::remove_others() {
   for (const std::string& name : TRY(env_.disk.list(directory_))) {
-    uint64_t id = id_of(name);
-    // Only older ones: a newer one may be finished and waiting for its record in the log.
-    if (id == 0 || id >= current || std::find(reading_.begin(), reading_.end(), id) != reading_.end()) continue;
+    const uint64_t id = id_of(name);
+    // Asked anew for each, because removing suspends.
+    if (id == 0 || std::find(kept_->begin(), kept_->end(), id) != kept_->end()) continue;
     TRY(env_.disk.remove(directory_ + "/" + name));
   }
   return {};

@@ -1,11 +1,15 @@
 // Checkpoints of one group as files, and what is on the way to become one.
 //
 // A checkpoint `id` is the file `checkpoint-<16 hex digits>` in the store's directory, in the format of
-// core/kv/checkpoint.h; ids grow and are never reused. While it is written, or received from another node, it has the
-// suffix ".part"; it is synced, renamed and the directory synced before anybody refers to it. A snapshot is a list of
+// core/kv/checkpoint.h; ids grow and are never reused, and say nothing about which checkpoint is further: one that is
+// received may be begun before one of this node's own and be further, or the other way round. While it is written, or
+// received from another node, it has the suffix ".part"; it is synced, renamed and the directory synced before anybody
+// refers to it. A file stays for as long as somebody holds its Keep: from the drawing of the id until its record is
+// durable in the log, from then until the next one's is, and while it is sent to somebody. A snapshot is a list of
 // files; today the list has one.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,9 +28,26 @@ class CheckpointStore {
   Result<void> open(uint64_t current);
   // Reads and checks a checkpoint. kCorrupt names the file. Suspends.
   Result<std::unique_ptr<kv::StateMachine>> load(uint64_t id, const raft::LogPosition& expected);
-  // Removes all but `current` and those that are being read. Suspends.
-  Result<void> remove_others(uint64_t current);
-  uint64_t next_id() { return ++last_id_; }
+  // Keeps the file of a checkpoint, which need not exist yet. May outlive the store.
+  class Keep {
+   public:
+    Keep(std::shared_ptr<std::vector<uint64_t>> kept, uint64_t id) : kept_(std::move(kept)), id_(id) {
+      kept_->push_back(id);
+    }
+    ~Keep() { kept_->erase(std::find(kept_->begin(), kept_->end(), id_)); }
+    Keep(const Keep&) = delete;
+    Keep& operator=(const Keep&) = delete;
+    uint64_t id() const { return id_; }
+
+   private:
+    std::shared_ptr<std::vector<uint64_t>> kept_;
+    uint64_t id_;
+  };
+  std::shared_ptr<Keep> keep(uint64_t id) { return std::make_shared<Keep>(kept_, id); }
+  // With an id of its own.
+  std::shared_ptr<Keep> keep_next() { return keep(++last_id_); }
+  // Removes the files that nobody keeps. Suspends.
+  Result<void> remove_others();
   std::string path(uint64_t id) const;
 
   // A file on the way to be checkpoint `id`. Destroying it without finish() leaves the part, which open() removes.
@@ -51,24 +72,11 @@ class CheckpointStore {
   };
   Result<std::unique_ptr<Part>> create(uint64_t id);
 
-  // Keeps a checkpoint's file while it is sent to somebody.
-  class Reading {
-   public:
-    Reading(CheckpointStore& store, uint64_t id) : store_(store), id_(id) { store_.reading_.push_back(id); }
-    ~Reading() { std::erase(store_.reading_, id_); }
-    Reading(const Reading&) = delete;
-    Reading& operator=(const Reading&) = delete;
-
-   private:
-    CheckpointStore& store_;
-    uint64_t id_;
-  };
-
  private:
   Env& env_;
   std::string directory_;
   uint64_t last_id_ = 0;
-  std::vector<uint64_t> reading_;
+  std::shared_ptr<std::vector<uint64_t>> kept_ = std::make_shared<std::vector<uint64_t>>();
 };
 
 }  // namespace mneme::replica

@@ -15,6 +15,7 @@ namespace {
 
 // How soon after a key's time has come the leader moves log time to let it go, when no read asks for it.
 constexpr Duration kSweepDelay = 250ms;
+constexpr Duration kSlowestCheckpoint = 1s;  // only where chance asks for it
 
 raft::LogPosition last_position(const raft::Durable& durable) {
   if (durable.entries.empty()) return durable.snapshot;
@@ -66,7 +67,10 @@ Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& tran
       checkpoint_id_(checkpoint_id),
       applied_term_(durable.snapshot.term),
       recovered_term_(durable.hard_state.term) {
-  if (checkpoint_id_ != 0) raft_.checkpoint_available(checkpoint_);
+  if (checkpoint_id_ != 0) {
+    raft_.checkpoint_available(checkpoint_);
+    recorded_ = checkpoints_.keep(checkpoint_id_);
+  }
   if (observer_) observer_->started(config_.raft.id, raft_, machine_->applied(), machine_->digest());
 }
 
@@ -195,9 +199,9 @@ void Replica::forget(Call& call) {
   }
 }
 
-void Replica::snapshot_received(raft::Message message, uint64_t checkpoint_id,
+void Replica::snapshot_received(raft::Message message, std::shared_ptr<CheckpointStore::Keep> checkpoint,
                                 std::shared_ptr<kv::StateMachine> machine) {
-  staged_.push_back({message.log, checkpoint_id, std::move(machine)});
+  staged_.push_back({message.log, std::move(checkpoint), std::move(machine)});
   step(std::move(message));
 }
 
@@ -243,23 +247,28 @@ Result<void> Replica::handle(raft::Ready ready) {
 
 void Replica::persist(raft::Ready& ready) {
   wal::Batch& batch = log_.batch();
+  std::shared_ptr<CheckpointStore::Keep> checkpoint;
   if (ready.hard_state) batch.hard_state(config_.group, *ready.hard_state);
   if (ready.snapshot) {
     auto staged =
         std::find_if(staged_.begin(), staged_.end(), [&](const Staged& s) { return s.position == *ready.snapshot; });
     CHECK(staged != staged_.end());
-    batch.restart(config_.group, *ready.snapshot, staged->checkpoint_id);
+    checkpoint = staged->checkpoint;
+    batch.restart(config_.group, *ready.snapshot, checkpoint->id());
   }
   if (!ready.entries.empty()) batch.entries(config_.group, ready.entries);
   if (ready.clear_suspect) batch.suspect(config_.group, false);
-  log_.when_durable(
-      [this, number = ready.number, snapshot = ready.snapshot, messages = std::move(ready.messages_after_persist)] {
-        if (snapshot) log_.log().covered(config_.group, snapshot->index);
-        raft_.persisted(number);
-        for (const raft::Message& message : messages) transport_.send(config_.group, message);
-        moved();
-        wake();
-      });
+  log_.when_durable([this, number = ready.number, snapshot = ready.snapshot, checkpoint,
+                     messages = std::move(ready.messages_after_persist)] {
+    if (snapshot) {
+      recorded_ = checkpoint;
+      log_.log().covered(config_.group, snapshot->index);
+    }
+    raft_.persisted(number);
+    for (const raft::Message& message : messages) transport_.send(config_.group, message);
+    moved();
+    wake();
+  });
 }
 
 void Replica::install(const raft::LogPosition& position) {
@@ -267,7 +276,7 @@ void Replica::install(const raft::LogPosition& position) {
   CHECK(staged != staged_.end());
   machine_ = staged->machine;
   checkpoint_ = position;
-  checkpoint_id_ = staged->checkpoint_id;
+  checkpoint_id_ = staged->checkpoint->id();
   applied_term_ = position.term;
   applied_bytes_ = 0;
   staged_.clear();
@@ -438,7 +447,8 @@ Result<void> Replica::take_checkpoint() {
       if (!completed) env.trace.reached(Probe::checkpoint_interrupted);
     }
   } interrupted{env_};
-  const uint64_t id = checkpoints_.next_id();
+  const std::shared_ptr<CheckpointStore::Keep> checkpoint = checkpoints_.keep_next();
+  const uint64_t id = checkpoint->id();
   applied_bytes_ = 0;
   doubtful_checkpoint_ = UINT64_MAX;
   std::unique_ptr<CheckpointStore::Part> part;
@@ -448,6 +458,11 @@ Result<void> Replica::take_checkpoint() {
     kv::CheckpointWriter writer(*machine, applied_term_);
     position = {writer.index(), writer.term()};
     part = TRY(checkpoints_.create(id));
+    if (env_.random.rarely(Site::kSlowCheckpoint, position.index.value))
+      env_.clock.sleep_for(
+          env_.scheduler,
+          Duration(static_cast<int64_t>(env_.random.draw(Site::kSlowCheckpoint, position.index.value, 0) %
+                                        static_cast<uint64_t>(kSlowestCheckpoint.count()))));
     for (;;) {
       std::string chunk = writer.next_chunk(config_.checkpoint_chunk_bytes);
       if (chunk.empty()) break;
@@ -455,11 +470,14 @@ Result<void> Replica::take_checkpoint() {
     }
   }
   TRY(part->finish());
-  if (position.index <= checkpoint_.index) return {};  // a newer snapshot came meanwhile; open() or the next removes it
+  if (position.index <= checkpoint_.index) return {};  // a newer snapshot came meanwhile; the next one removes it
   env_.trace.reached(Probe::checkpoint_written);
   log_.batch().checkpoint(config_.group, position, id);
   auto durable = std::make_shared<fiber::Promise<bool>>(env_.scheduler);  // shared: this fiber may be cancelled first
-  log_.when_durable([durable] { durable->set(true); });
+  log_.when_durable([this, checkpoint, durable] {
+    recorded_ = checkpoint;
+    durable->set(true);
+  });
   durable->wait();
   if (position.index > checkpoint_.index) {
     checkpoint_ = position;
@@ -469,7 +487,7 @@ Result<void> Replica::take_checkpoint() {
     const uint64_t keep = env_.random.rarely(Site::kEagerCompact, position.index.value) ? 0 : config_.keep_entries;
     if (position.index.value > keep) raft_.compact(LogIndex(position.index.value - keep));
   }
-  TRY(checkpoints_.remove_others(checkpoint_id_));
+  TRY(checkpoints_.remove_others());
   TRY(log_.log().free_segments());
   interrupted.completed = true;
   env_.trace.reached(Probe::checkpoint_completed);

@@ -78,7 +78,8 @@ class Replica final : private Call::Register, private kv::ReplySink {
   void forward_lost(NodeId leader);
 
   // A snapshot's file was received, finished and loaded: it becomes the state if raft says so when it sees `message`.
-  void snapshot_received(raft::Message message, uint64_t checkpoint_id, std::shared_ptr<kv::StateMachine> machine);
+  void snapshot_received(raft::Message message, std::shared_ptr<CheckpointStore::Keep> checkpoint,
+                         std::shared_ptr<kv::StateMachine> machine);
 
   const raft::Raft& raft() const { return raft_; }
   const kv::StateMachine& machine() const { return *machine_; }
@@ -95,7 +96,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
   };
   struct Staged {
     raft::LogPosition position;
-    uint64_t checkpoint_id;
+    std::shared_ptr<CheckpointStore::Keep> checkpoint;
     std::shared_ptr<kv::StateMachine> machine;
   };
 
@@ -155,6 +156,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
 
   raft::LogPosition checkpoint_;
   uint64_t checkpoint_id_ = 0;
+  std::shared_ptr<CheckpointStore::Keep> recorded_;  // the one that the durable log refers to
   Term applied_term_;
   size_t applied_bytes_ = 0;  // since the last checkpoint
   uint64_t applied_entries_ = 0;

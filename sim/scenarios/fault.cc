@@ -16,6 +16,7 @@ std::string_view name_of(FaultKind strike) {
     case FaultKind::kPause: return "pause it";
     case FaultKind::kBlackout: return "power loss everywhere";
     case FaultKind::kOverthrow: return "cut it off, with power loss of all others,";
+    case FaultKind::kDelude: return "cut it off with its clock stopped";
     default: return "";
   }
 }
@@ -71,6 +72,10 @@ std::string Fault::text() const {
       return when + fmt::format("ambush, {}.{:03} ms after {} of {} from now on: {} for {}", delay / kMillisecond,
                                 delay / 1000 % 1000, nth, kProbeNames[static_cast<size_t>(trigger)], name_of(strike),
                                 seconds(duration));
+    case FaultKind::kTailRot:
+      return when + fmt::format("power loss n{} for {}, and one bit of what it wrote last rots", a, seconds(duration));
+    case FaultKind::kDelude:
+      return when + fmt::format("n{} is cut off for {} and its clock stands still", a, seconds(duration));
     case FaultKind::kOverthrow:
       return when + fmt::format("n{} is cut off for {} and all others lose power", a, seconds(duration));
   }

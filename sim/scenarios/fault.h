@@ -40,6 +40,8 @@ enum class FaultKind : uint8_t {
   kSlowCpu,
   kHungDisk,
   kEvict,
+  kTailRot,
+  kDelude,  // only of an ambush: the node is cut off from the others while its monotonic clock stands still
 };
 
 struct Fault {

@@ -30,11 +30,11 @@ Result<void> KvClient::run(Env& env) {
     const PlannedOp& op = plan_.operations[next_];
     env.clock.sleep_for(env.scheduler, Duration(op.think));
     const size_t first = next_++;
-    if (plan_.style == ClientStyle::kPipelining) {
-      next_ = std::min(first + op.burst, plan_.operations.size());
+    if (plan_.pipelines) next_ = std::min(first + op.burst, plan_.operations.size());
+    if (plan_.style == ClientStyle::kSession) {
+      perform_in_session(env, first, next_ - first);
+    } else if (plan_.pipelines) {
       perform_together(env, first, next_ - first);
-    } else if (plan_.style == ClientStyle::kSession) {
-      perform_in_session(env, op);
     } else {
       perform(env, op);
     }
@@ -124,7 +124,7 @@ void KvClient::perform(Env& env, const PlannedOp& op) {
     begin(op);
     const size_t record = log_.records.size() - 1;
     std::string reply;
-    const Attempt how = attempt(env, record, {log_.records[record].args}, reply);
+    const Attempt how = attempt(env, record, log_.records[record].args, reply);
     ClientOutcome outcome = how == Attempt::kAnswered  ? judge(reply)
                             : how == Attempt::kNotSent ? ClientOutcome::kFailed
                                                        : ClientOutcome::kUnknown;
@@ -168,7 +168,7 @@ bool KvClient::open_session(Env& env) {
     std::string reply;
     if (stream_ || connect(env)) {
       // Opening twice harms nobody: no operation of the history depends on it.
-      if (attempt(env, SIZE_MAX, {{"SESSION", "OPEN"}}, reply) == Attempt::kAnswered && reply[0] == ':') {
+      if (attempt(env, SIZE_MAX, {"SESSION", "OPEN"}, reply) == Attempt::kAnswered && reply[0] == ':') {
         std::from_chars(reply.data() + 1, reply.data() + reply.size(), session_);
         sequence_ = 0;
         session_bound_ = false;
@@ -181,44 +181,72 @@ bool KvClient::open_session(Env& env) {
   return false;
 }
 
-void KvClient::perform_in_session(Env& env, const PlannedOp& op) {
+void KvClient::perform_in_session(Env& env, size_t first, size_t count) {
   if (session_ == 0 && !open_session(env)) return;
-  begin(op);
-  const size_t record = log_.records.size() - 1;
-  const std::vector<std::string> args = log_.records[record].args;
-  const std::string number = std::to_string(++sequence_);
-  bool may_have_happened = false;
-  for (int attempts = 0; attempts < 12; ++attempts) {
-    if (!stream_ && !connect(env)) {
-      env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
-      continue;
-    }
-    std::vector<std::vector<std::string>> commands;
-    if (!session_bound_) commands.push_back({"SESSION", "RESUME", std::to_string(session_)});
-    commands.push_back({"SESSION", "SEQ", number, "ACK", std::to_string(sequence_ - 1)});
-    commands.push_back(args);
-    std::string reply;
-    const Attempt how = attempt(env, record, commands, reply);
-    if (how == Attempt::kAnswered) {
-      session_bound_ = true;
-      const ClientOutcome outcome = judge(reply);
-      if (outcome == ClientOutcome::kOk) return finish(record, outcome, std::move(reply));
-      if (outcome == ClientOutcome::kUnknown) may_have_happened = true;
-      if (reply.starts_with("-EXPIRED")) {
-        session_ = 0;
-        break;
-      }
-    } else {
-      drop();
-      may_have_happened |= how == Attempt::kLost;
-    }
+  std::vector<Numbered> open;
+  for (size_t i = first; i < first + count; ++i) {
+    begin(plan_.operations[i]);
+    open.push_back({log_.records.size() - 1, ++sequence_});
+  }
+  for (int attempts = 0; attempts < 12 && session_ != 0; ++attempts) {
+    if ((stream_ || connect(env)) && !ask_in_session(env, open)) drop();
+    if (open.empty()) return;
     env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
   }
   // Given up: whatever is still on its way may happen yet, so the session is not used again, nor the connection, on
   // which the number would go on to hold for what is sent next.
   session_ = 0;
   drop();
-  finish(record, may_have_happened ? ClientOutcome::kUnknown : ClientOutcome::kFailed, "");
+  for (Numbered& op : open)
+    finish(op.record, op.may_have_happened ? ClientOutcome::kUnknown : ClientOutcome::kFailed, std::move(op.refusal));
+}
+
+// Sends all of `open` at once, takes out what was answered, and forgets the session when it has expired. False: the
+// connection is lost, or silent for too long.
+bool KvClient::ask_in_session(Env& env, std::vector<Numbered>& open) {
+  std::string out;
+  auto say = [&](const std::vector<std::string>& command) {
+    put(out, command);
+    ++sent_on_stream_;
+  };
+  const bool resume = !session_bound_;
+  const std::string acknowledged = std::to_string(open.front().sequence - 1);
+  if (resume) say({"SESSION", "RESUME", std::to_string(session_)});
+  for (const Numbered& op : open) {
+    say({"SESSION", "SEQ", std::to_string(op.sequence), "ACK", acknowledged});
+    say(log_.records[op.record].args);
+    note_attempt(op.record, sent_on_stream_);
+  }
+  const Instant deadline = env.clock.now() + timeout_;
+  auto sent =
+      fiber::with_deadline(env.scheduler, env.clock.timers(), deadline, [&] { return stream_->write(as_bytes(out)); });
+  std::vector<Numbered> left;
+  auto lost = [&](size_t from) {
+    for (size_t i = from; i < open.size(); ++i) open[i].may_have_happened = true;
+    left.insert(left.end(), open.begin() + static_cast<ptrdiff_t>(from), open.end());
+    open = std::move(left);
+    return false;
+  };
+  if (!sent || (resume && !read_reply(env, deadline))) return lost(0);
+  session_bound_ = true;
+  for (size_t i = 0; i < open.size(); ++i) {
+    Result<std::string> reply = read_reply(env, deadline);  // to SEQ, which is refused only for a malformed number
+    if (reply) reply = read_reply(env, deadline);
+    if (!reply) return lost(i);
+    const ClientOutcome outcome = judge(*reply);
+    if (outcome == ClientOutcome::kOk) {
+      finish(open[i].record, outcome, std::move(*reply));
+      continue;
+    }
+    open[i].may_have_happened |= outcome == ClientOutcome::kUnknown;
+    if (reply->starts_with("-EXPIRED")) {
+      session_ = 0;
+      open[i].refusal = std::move(*reply);
+    }
+    left.push_back(std::move(open[i]));
+  }
+  open = std::move(left);
+  return true;
 }
 
 Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime deadline) {
@@ -232,7 +260,7 @@ Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime d
       record.call_order = ++log_.events;
       const size_t at = log_.records.size() - 1;
       std::string reply;
-      const Attempt how = attempt(env, at, {log_.records[at].args}, reply);
+      const Attempt how = attempt(env, at, log_.records[at].args, reply);
       const ClientOutcome outcome = how == Attempt::kAnswered ? judge(reply) : ClientOutcome::kUnknown;
       last = how == Attempt::kAnswered ? reply.substr(0, reply.find('\r')) : "no answer";
       finish(at, outcome, std::move(reply));
@@ -265,25 +293,21 @@ void KvClient::note_attempt(size_t record, uint64_t nth) {
   log_.records[record].attempts.emplace_back(stream_->id() ^ 1, nth);
 }
 
-// Sends the commands in one go and reads a reply to each; `reply` is the last one's. `record`'s command is the last.
-KvClient::Attempt KvClient::attempt(Env& env, size_t record, const std::vector<std::vector<std::string>>& commands,
+// `record`: whose command it is; SIZE_MAX: nobody's.
+KvClient::Attempt KvClient::attempt(Env& env, size_t record, const std::vector<std::string>& command,
                                     std::string& reply) {
   std::string out;
-  for (auto& command : commands) put(out, command);
-  sent_on_stream_ += commands.size();
+  put(out, command);
+  ++sent_on_stream_;
   if (record != SIZE_MAX) note_attempt(record, sent_on_stream_);
   const Instant deadline = env.clock.now() + timeout_;
   auto sent =
       fiber::with_deadline(env.scheduler, env.clock.timers(), deadline, [&] { return stream_->write(as_bytes(out)); });
   // Even a failed write may have sent something, unless the connection was closed before.
   if (!sent) return Attempt::kLost;
-  for (size_t i = 0; i < commands.size(); ++i) {
-    auto got = read_reply(env, deadline);
-    if (!got) return Attempt::kLost;
-    reply = std::move(*got);
-    // RESUME and SEQ can only be refused for a malformed number.
-    CHECK(i + 1 == commands.size() || reply[0] != '-');
-  }
+  auto got = read_reply(env, deadline);
+  if (!got) return Attempt::kLost;
+  reply = std::move(*got);
   return Attempt::kAnswered;
 }
 

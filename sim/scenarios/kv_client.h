@@ -2,10 +2,9 @@
 // and was told. Three styles:
 //   plain     one attempt; a lost answer is an unknown outcome
 //   retrying  as redis-py does: after a lost connection, a timeout or CLUSTERDOWN the same bytes again, up to three
-//   times,
-//             each attempt an operation of its own
+//             times, each attempt an operation of its own
 //   session   exactly-once: the same number again until there is an answer
-//   pipelining  several commands at once, one attempt each; their answers come in order
+// Plain and session clients may pipeline: send several commands at once; their answers come in order.
 // A client process may be killed; its successor goes on with the next operation.
 #pragma once
 
@@ -47,12 +46,19 @@ class KvClient {
   Result<void> read_surely(Env& env, const std::string& key, WorldTime deadline);
   void perform(Env& env, const PlannedOp& op);
   void perform_together(Env& env, size_t first, size_t count);
-  void perform_in_session(Env& env, const PlannedOp& op);
+  struct Numbered {
+    size_t record;
+    uint64_t sequence;
+    bool may_have_happened = false;
+    std::string refusal = {};  // if the session is said to have expired
+  };
+  void perform_in_session(Env& env, size_t first, size_t count);
+  bool ask_in_session(Env& env, std::vector<Numbered>& open);
   OpRecord& begin(const PlannedOp& op);
   std::vector<std::string> arguments(const PlannedOp& op);
   void finish(size_t record, ClientOutcome outcome, std::string reply);
   ClientOutcome judge(std::string_view reply) const;
-  Attempt attempt(Env& env, size_t record, const std::vector<std::vector<std::string>>& commands, std::string& reply);
+  Attempt attempt(Env& env, size_t record, const std::vector<std::string>& command, std::string& reply);
   void note_attempt(size_t record, uint64_t nth);
   Result<void> connect(Env& env);
   Result<std::string> read_reply(Env& env, Instant deadline);

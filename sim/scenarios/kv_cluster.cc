@@ -88,6 +88,11 @@ void KvCluster::ended(uint32_t n, Result<void> result) {
   }
 }
 
+void KvCluster::damage(uint32_t n) {
+  nodes_[n - 1].damaged = true;
+  if (oracle_) oracle_->damaged(NodeId(n));
+}
+
 bool KvCluster::founded() {
   for (uint32_t n = 1; n <= size(); ++n)
     if (!machine(n).disk().contains("group-1")) return false;
@@ -97,7 +102,8 @@ bool KvCluster::founded() {
 void KvCluster::wipe(uint32_t n, WorldTime down) {
   crash(n, CrashKind::kPowerLoss);
   machine(n).disk().wipe();
-  nodes_[n - 1].damaged = nodes_[n - 1].wiped = true;
+  damage(n);
+  nodes_[n - 1].wiped = true;
   world_.later(*scope_, down, [this, n] { boot(n); });
 }
 

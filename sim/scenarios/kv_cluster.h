@@ -42,7 +42,7 @@ class KvCluster {
   void stop() { stopping_ = true; }
 
   // Something of what its disk held is, or may be, damaged for good.
-  void damage(uint32_t node) { nodes_[node - 1].damaged = true; }
+  void damage(uint32_t node);
   // All nodes have founded the cluster and have a log.
   bool founded();
   // The machine loses power and its disk is empty when it is back after `down`.

@@ -9,6 +9,7 @@ namespace mneme::sim {
 namespace {
 // Bytes per second, divided by the factor by which a link is slow: so that the slowest is usable, just.
 constexpr uint64_t kSlowLinkBandwidth = 4'000'000;
+constexpr int32_t kStandsStill = -1'000'000;  // ppm
 }  // namespace
 
 KvFaults::KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client)
@@ -131,6 +132,11 @@ void KvFaults::apply(const Fault& fault) {
       cluster_.damage(fault.a);
       world_.record(fault.a, "fault", machine().disk().make_unreadable(fault.item));
       break;
+    case FaultKind::kTailRot:
+      cluster_.damage(fault.a);
+      cluster_.crash_for(fault.a, CrashKind::kPowerLoss, fault.duration);
+      world_.record(fault.a, "fault", machine().disk().rot_last_written(fault.item));
+      break;
     case FaultKind::kWipe:
       // A cluster that is still being founded may count the empty disk in, as it should.
       if (cluster_.founded()) cluster_.wipe(fault.a, fault.duration);
@@ -148,12 +154,11 @@ void KvFaults::apply(const Fault& fault) {
       machine().disk().set_slowness(static_cast<uint32_t>(fault.amount));
       later(fault.duration, [this, a = fault.a] { cluster_.machine(a).disk().set_slowness(1); });
       break;
-    case FaultKind::kDrift: {
-      const int32_t usual = std::max(machine().options().drift_ppm, -1000);
-      machine().set_drift(static_cast<int32_t>(fault.amount));
-      later(fault.duration, [this, a = fault.a, usual] { cluster_.machine(a).set_drift(usual); });
+    case FaultKind::kDrift: drift(fault, static_cast<int32_t>(fault.amount)); break;
+    case FaultKind::kDelude:
+      cut_off(uint64_t{1} << fault.a, until);
+      drift(fault, kStandsStill);
       break;
-    }
     case FaultKind::kWallJump: machine().jump_wall(fault.amount); break;
     case FaultKind::kClientVanishes: {
       const uint32_t client = fault.a + 1;
@@ -162,6 +167,13 @@ void KvFaults::apply(const Fault& fault) {
       break;
     }
   }
+}
+
+void KvFaults::drift(const Fault& fault, int32_t ppm) {
+  Machine& machine = cluster_.machine(fault.a);
+  const int32_t usual = std::max(machine.options().drift_ppm, -1000);
+  machine.set_drift(ppm);
+  later(fault.duration, [&machine, usual] { machine.set_drift(usual); });
 }
 
 // Loses power or is killed, comes back, and is struck again while it recovers or soon after.

@@ -34,6 +34,7 @@ class KvFaults {
   void cut_off(uint64_t set, WorldTime until);
   void set_usual_compute(uint32_t node);
   void restart_storm(const Fault& fault, int64_t nth);
+  void drift(const Fault& fault, int32_t ppm);
   void rolling_restart(const Fault& fault, uint32_t nth);
   void look_for_ambush(Probe probe, uint32_t actor);
   void strike_from_ambush();

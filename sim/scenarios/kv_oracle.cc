@@ -20,8 +20,10 @@ void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin,
 }
 
 void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
-  cluster_.forget(node);
   last_seen_.erase(node.value);
+  if (auto wrong = cluster_.restarted(raft)) return violate("raft invariant", *wrong);
+  if (raft.suspect() && !damaged_.contains(node.value))
+    return violate("raft invariant", fmt::format("n{} is suspect, and nothing damaged its disk", node.value));
   if (applied) compare_digest(node, applied, digest);
   moved(node, raft);
 }
@@ -143,6 +145,15 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
                      fmt::format("{} was answered with '{}', which says that it did not happen, and was executed",
                                  record.text(), record.reply.substr(0, record.reply.find('\r'))),
                      {record}};
+    const std::string_view refusal = std::string_view(record.reply).substr(0, record.reply.find('\r'));
+    // Only of an answer that was too long to be kept may the client be told no more than that.
+    if (refusal.starts_with("-EXPIRED") && !refusal.ends_with("the command was executed") && !answers[i].empty() &&
+        std::none_of(answers[i].begin(), answers[i].end(), [](auto& a) { return a.starts_with("-EXPIRED"); }))
+      return Finding{
+          "exactly once",
+          fmt::format("{} was answered '{}', though its session lived and it had not acknowledged the answer",
+                      record.text(), refusal),
+          {record}};
     if (record.outcome != ClientOutcome::kOk) continue;
     if (!placed[i])
       return Finding{

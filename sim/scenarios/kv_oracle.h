@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -40,6 +41,9 @@ class KvOracle final : public replica::Observer {
   // The node's process is gone: what it showed last is no longer compared with.
   void stopped(NodeId node) { last_seen_.erase(node.value); }
 
+  // Something on its disk was, or may be, damaged: it may be suspect from its next start on.
+  void damaged(NodeId node) { damaged_.insert(node.value); }
+
   // What its replica showed last; null when the process is gone or its replica has not started.
   const raft::View* last_seen(NodeId node) const {
     auto found = last_seen_.find(node.value);
@@ -70,6 +74,7 @@ class KvOracle final : public replica::Observer {
   bool found_ = false;
   raft::ClusterInvariants cluster_;
   std::map<uint64_t, raft::View> last_seen_;
+  std::set<uint64_t> damaged_;
   std::vector<Applied> log_;
   std::vector<size_t> order_;
   std::unordered_map<kv::Origin, std::vector<LogIndex>, OriginHash> reads_;  // where a batch of reads was answered

@@ -182,7 +182,7 @@ Result<void> Options::reconcile(const Options& asked) {
   // A damaged disk may be lost for good, so in the recoverable regime a majority must have disks that are never
   // damaged.
   const bool minority = now[Option::nodes] >= 3;
-  for (Option damage : {Option::rots, Option::read_errors, Option::wipes}) {
+  for (Option damage : {Option::rots, Option::read_errors, Option::tail_rots, Option::wipes}) {
     if (minority || now[damage] == 0) continue;
     if (asked.given(damage) && now[Option::regime] == static_cast<int64_t>(Regime::kRecoverable))
       return contradiction(fmt::format(

@@ -53,7 +53,7 @@ namespace mneme::sim {
   X(workload, mix_getset, "", 0, 1000, 0, 10, "weight of GETSET and SETNX")                                              \
   X(workload, retrying, "percent", 0, 100, 0, 60, "clients that retry as redis-py does, without a session")              \
   X(workload, sessions, "percent", 0, 100, 0, 60, "clients that use sessions")                                           \
-  X(workload, pipelining, "percent", 0, 100, 0, 60, "of the other clients: those that send several commands at once")    \
+  X(workload, pipelining, "percent", 0, 100, 0, 60, "of clients that do not retry so: who send several commands at once")\
   X(workload, pipeline, "", 2, 1000, 2, 16, "commands sent at once, most")                                               \
   X(network, latency, "us", 1, 10000000, 50, 2000, "network latency, least")                                             \
   X(network, latency_tail, "us", 0, 10000000, 0, 40000, "network latency, most, of one segment in a hundred")            \
@@ -89,6 +89,7 @@ namespace mneme::sim {
   X(faults, failed_syncs, "", 0, 1000, 0, 2, "syncs that fail")                                                          \
   X(faults, rots, "", 0, 1000, 0, 2, "sectors that rot")                                                                 \
   X(faults, read_errors, "", 0, 1000, 0, 1, "sectors that cannot be read")                                               \
+  X(faults, tail_rots, "", 0, 1000, 0, 2, "machines that lose power while a bit of what they wrote last rots")           \
   X(faults, wipes, "", 0, 100, 0, 1, "disks wiped, of machines that may lose theirs; they must stay out")                \
   X(faults, full_disks, "", 0, 1000, 0, 1, "times that a disk is full for a while")                                      \
   X(faults, slow_disks, "", 0, 1000, 0, 2, "times that a disk is slow for a while")                                      \
@@ -97,6 +98,7 @@ namespace mneme::sim {
   X(faults, clock_drifts, "", 0, 1000, 0, 3, "changes of a monotonic clock's drift")                                     \
   X(faults, clock_jumps, "", 0, 1000, 0, 3, "jumps of a wall clock")                                                     \
   X(faults, ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote... and strike within 50 ms")          \
+  X(faults, delusions, "", 0, 1000, 0, 2, "leaders cut off while they ask who follows, with clocks that stand still")     \
   X(faults, vanishing_clients, "", 0, 1000, 0, 6, "client processes that are killed and come back")                      \
   X(faults, vanish_for, "ms", 1, 86400000, 2000, 2000, "the longest that a vanished client is gone")                     \
   X(properties, heal_timeout, "ms", 1000, 600000, 20000, 20000, "virtual time from healing to a last read of every key") \

@@ -122,6 +122,8 @@ void draw_faults(Drawer d) {
   d.add(FaultKind::kFailSync, Option::failed_syncs, [](Fault&) { return true; });
   d.add(FaultKind::kRot, Option::rots, [&](Fault& f) { return d.damage(f); });
   d.add(FaultKind::kReadError, Option::read_errors, [&](Fault& f) { return d.damage(f); });
+  d.add(FaultKind::kTailRot, Option::tail_rots,
+        [&](Fault& f) { return f.duration = d.lasting(1, 4000, f.item), d.damage(f); });
   d.add(FaultKind::kWipe, Option::wipes,
         [&](Fault& f) { return f.duration = d.lasting(1, 4000, f.item), d.damage(f); });
   d.add(FaultKind::kRestartStorm, Option::restart_storms,
@@ -170,6 +172,16 @@ void draw_faults(Drawer d) {
     f.trigger = kTriggers[d.between(0, std::size(kTriggers) - 1, f.item, 5)];
     f.nth = static_cast<uint32_t>(d.between(1, 3, f.item, 7));
     d.strike(f);
+    return true;
+  });
+  // While a leader asks whether it still leads, and is never told that the time to ask has passed.
+  d.add(FaultKind::kDelude, Option::delusions, [&](Fault& f) {
+    f.kind = FaultKind::kAmbush;
+    f.trigger = Probe::read_round_begun;
+    f.strike = FaultKind::kDelude;
+    f.nth = 1;
+    f.delay = static_cast<WorldTime>(d.between(0, static_cast<uint64_t>(options[Option::latency]) * 4000, f.item, 9));
+    f.duration = d.lasting(500, 6000, f.item);
     return true;
   });
   d.add(FaultKind::kClientVanishes, Option::vanishing_clients, [&](Fault& f) {
@@ -268,8 +280,8 @@ Plan make_plan(const Fate& fate, const Options& options, const Removals& removal
       client.style = ClientStyle::kRetrying;
     else if (percent < options[Option::retrying] + options[Option::sessions])
       client.style = ClientStyle::kSession;
-    else if (static_cast<int64_t>(fate.between(0, 99, Choice::kClient, c, 2)) < options[Option::pipelining])
-      client.style = ClientStyle::kPipelining;
+    client.pipelines = client.style != ClientStyle::kRetrying &&
+                       static_cast<int64_t>(fate.between(0, 99, Choice::kClient, c, 2)) < options[Option::pipelining];
     for (uint32_t n = 0; n < each; ++n)
       if (!removals.operations.contains({c, n}))
         client.operations.push_back(draw_operation(fate, options, c, n, mean_think * 3 / 4));

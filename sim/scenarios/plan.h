@@ -26,14 +26,15 @@ struct PlannedOp {
   int64_t amount = 0;    // INCRBY: summand; expiry: ms
   uint32_t padding = 0;  // bytes that make the value larger
   bool guess = false;    // CAS: expect something that was hardly ever there
-  uint32_t burst = 1;    // kPipelining: sent together with up to so many less one of those after it
+  uint32_t burst = 1;    // of a client that pipelines: sent together with up to so many less one of those after it
   bool operator==(const PlannedOp&) const = default;
 };
 
-enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession, kPipelining };
+enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession };
 
 struct PlannedClient {
   ClientStyle style = ClientStyle::kPlain;
+  bool pipelines = false;
   std::vector<PlannedOp> operations;
   bool operator==(const PlannedClient&) const = default;
 };

@@ -84,6 +84,29 @@ TEST_CASE("an entry committed by an acknowledgement that is not durable is notic
   CHECK(*three.violation == "node 1 in term 1: committed entry 1, which is durable on 1 of 3 voters");
 }
 
+TEST_CASE("a replica that comes back without what was durable is noticed, unless it is suspect") {
+  Three three;
+  three.elect(false);
+  three.deliver(three.drive(1), 2);
+  three.drive(2);
+  REQUIRE(three.at(2).persisted_index() == LogIndex(1));
+  const Entry entry = three.at(2).entry_at(LogIndex(1));
+  const HardState hard{Term(1), NodeId(1)};
+  auto back_with = [&](Durable durable) {
+    Config config{.id = NodeId(2), .voters = {NodeId(1), NodeId(2), NodeId(3)}};
+    const Raft raft(config, std::move(durable), Instant{}, three.chance, three.probes);
+    return three.cluster.restarted(raft).value_or("");
+  };
+  CHECK(back_with({hard, {}, {entry}}) == "");
+  CHECK(back_with({hard, {LogIndex(2), Term(1)}, {}}) == "");
+  CHECK(back_with({hard, {}, {}, true}) == "");
+  CHECK(back_with({hard, {}, {}}) ==
+        "node 2 in term 1: came back without entry 1 of term 1, which was durable, and is not suspect");
+  CHECK(back_with({{Term(1), NodeId()}, {}, {entry}}) ==
+        "node 2 in term 1: came back without its vote for 1, which was durable");
+  CHECK(back_with({{}, {}, {}}) == "node 2 in term 0: came back without term 1, which was durable");
+}
+
 TEST_CASE("a leader that commits an earlier term's entry by counting replicas is noticed") {
   View before{.id = NodeId(1), .role = Role::kLeader, .term = Term(4), .vote = NodeId(1), .leader = NodeId(1)};
   before.commit = LogIndex(1);

@@ -126,8 +126,8 @@ void RandomWorld::start(size_t i) {
   life.applied = replica.disk.base.index;
   life.state = life.checkpoint_state;
   replica.now = now_;
-  cluster_.forget(replica.config.id);
   replica.start(chance_, probes_);
+  if (auto bad = cluster_.restarted(*replica.raft)) violate(*bad);
   after_step(i);
 }
 

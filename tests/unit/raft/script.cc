@@ -208,8 +208,8 @@ void Script::restart(std::istringstream& rest) {
     if (option.starts_with("lose=")) r.disk.lose(std::stoull(option.substr(5)));
     if (option.starts_with("term=")) r.disk.hard = {Term(std::stoull(option.substr(5))), NodeId()};
   }
-  cluster_.forget(NodeId(n));
   r.start(*this, *this);
+  if (auto bad = cluster_.restarted(*r.raft)) print("VIOLATION " + *bad);
   settle(n);
 }
 

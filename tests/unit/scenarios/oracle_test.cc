@@ -70,3 +70,24 @@ TEST_CASE("what was answered as unknown may be executed after what was sent late
   story.executed(1);
   CHECK(story.property() == "");
 }
+
+TEST_CASE("a suspect whose disk nobody damaged is found", "[scenarios]") {
+  struct : Chance, Probes {
+    uint64_t draw(Site, uint64_t, uint64_t) override { return 0; }
+    bool rarely(Site, uint64_t) override { return false; }
+    void reached(Probe) override {}
+  } nothing;
+  const raft::Config config{.id = NodeId(1), .voters = {NodeId(1), NodeId(2), NodeId(3)}};
+  const raft::Raft suspect(config, {.suspect = true}, Instant{}, nothing, nothing);
+  std::string property;
+  KvOracle oracle([&](Finding finding) { property = finding.property; });
+  SECTION("damaged") {
+    oracle.damaged(NodeId(1));
+    oracle.started(NodeId(1), suspect, LogIndex(0), 0);
+    CHECK(property == "");
+  }
+  SECTION("not damaged") {
+    oracle.started(NodeId(1), suspect, LogIndex(0), 0);
+    CHECK(property == "raft invariant");
+  }
+}
