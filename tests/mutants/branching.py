@@ -51,14 +51,15 @@ def document(rows, sums, arguments):
     own, together, own_cpu_s, cpu_s, branches = sums
     worth = (f"A CPU second of fresh seeds found {own / own_cpu_s:.2f} failing ones, a CPU second of branches "
              f"{(together - own) / (cpu_s - own_cpu_s):.2f} that had not failed by themselves.")
-    return TEXT.format(branch=arguments.branch, first=arguments.first, worth=report.wrapped(worth), table=report.markdown_table(HEADS, rows))
+    return TEXT.format(branch=arguments.branch, first=arguments.first, worth=report.wrapped(worth),
+                       table=report.markdown_table(HEADS, rows))
 
 
 TEXT = """## Branching futures
 
 With `mneme sim --branch N` the process of a seed forks where its run first reaches a probe that few runs reach, up to
 N times in all; the branches go on with other decisions and other faults, and half of them are struck at once. A branch
-costs only what comes after the fork. What that is worth, by `tests/mutants/branching.py --branch {branch} --first {first}`:
+costs only what comes after the fork. What that is worth in seeds from {first} on, with `--branch {branch}`:
 
 {table}
 {worth}
