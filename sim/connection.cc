@@ -26,7 +26,7 @@ Connection::Connection(Network& network, World& world, uint64_t id, uint64_t cau
       pipes_{Pipe(*this, 0, client, server, there), Pipe(*this, 1, server, client, back)} {}
 
 size_t Connection::window(int from) const {
-  size_t used = pipes_[from].bytes + sides_[1 - from].unread_bytes();
+  size_t used = pipes_[from].bytes.size() - pipes_[from].begin;
   size_t limit = world_.options().window_bytes;
   return used < limit ? limit - used : 0;
 }
@@ -41,7 +41,7 @@ void Connection::schedule(Pipe& pipe) {
 
 void Connection::clear(Pipe& pipe) {
   pipe.segments.clear();
-  pipe.bytes = 0;
+  pipe.bytes.resize(pipe.begin + pipe.arrived);
   world_.events().cancel(pipe);
   world_.events().cancel(pipe.unanswered);
 }
@@ -69,7 +69,7 @@ void Connection::push(int from, Segment segment) {
   const uint64_t nth = ++pipe.nth;
   segment.latency = draw_latency(from, nth);
   segment.sent_at = world_.now();
-  segment.at = pipe.link.transmit(world_.now(), segment.data.size(), options.bandwidth) + segment.latency;
+  segment.at = pipe.link.transmit(world_.now(), segment.bytes, options.bandwidth) + segment.latency;
   if (world_.chance(options.crumble_ppm, Choice::kSegmentCrumble, cause(from), nth))
     segment.singles = 1 + static_cast<uint32_t>(
                               Fate::scale(world_.choose(Choice::kSegmentCrumble, cause(from), nth, 1), kMostSingles));
@@ -77,27 +77,27 @@ void Connection::push(int from, Segment segment) {
     Segment& last = pipe.segments.back();
     segment.at = std::max(segment.at, last.at);
     const bool fits = segment.kind == Segment::Kind::kData && last.kind == Segment::Kind::kData &&
-                      last.data.size() + segment.data.size() <= kSegmentBytes;
+                      last.bytes + segment.bytes <= kSegmentBytes;
     if (fits && world_.chance(options.coalesce_ppm, Choice::kSegmentCoalesce, cause(from), nth)) {
-      last.data.insert(last.data.end(), segment.data.begin(), segment.data.end());
+      last.bytes += segment.bytes;
       last.at = segment.at;
       if (pipe.segments.size() == 1) schedule(pipe);
       return;
     }
   }
-  pipe.segments.push_back(std::move(segment));
+  pipe.segments.push_back(segment);
   if (pipe.segments.size() == 1) schedule(pipe);
 }
 
 void Connection::send(int from, ByteView data) {
   Pipe& pipe = pipes_[from];
-  pipe.bytes += data.size();
+  pipe.bytes.insert(pipe.bytes.end(), data.begin(), data.end());
   // What is written in the same instant leaves in the same segment.
   if (!pipe.segments.empty()) {
     Segment& last = pipe.segments.back();
     if (last.sent_at == world_.now() && last.kind == Segment::Kind::kData &&
-        last.data.size() + data.size() <= kSegmentBytes) {
-      last.data.insert(last.data.end(), data.begin(), data.end());
+        last.bytes + data.size() <= kSegmentBytes) {
+      last.bytes += data.size();
       const WorldTime left = pipe.link.transmit(world_.now(), data.size(), world_.options().bandwidth);
       if (left + last.latency <= last.at) return;
       last.at = left + last.latency;
@@ -105,7 +105,24 @@ void Connection::send(int from, ByteView data) {
       return;
     }
   }
-  push(from, Segment{Bytes(data.begin(), data.end())});
+  push(from, Segment{.bytes = data.size()});
+}
+
+size_t Connection::receive(int side, std::span<uint8_t> into) {
+  Pipe& pipe = pipes_[1 - side];
+  const size_t count = std::min(pipe.arrived, into.size());
+  std::memcpy(into.data(), pipe.bytes.data() + pipe.begin, count);
+  pipe.take(count);
+  return count;
+}
+
+// The first bytes that have arrived are needed no longer.
+void Connection::Pipe::take(size_t count) {
+  arrived -= count;
+  begin += count;
+  if (begin < bytes.size() - begin) return;  // moving the rest now would cost more than it frees
+  bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(begin));
+  begin = 0;
 }
 
 void Connection::arrive(int from) {
@@ -188,12 +205,12 @@ void Connection::deliver(int from) {
   if (segment.kind == Segment::Kind::kFin) {
     receiver.ended = true;
     note(from, "end of stream");
-    pipe.segments.pop_front();
+    pipe.segments.erase(pipe.segments.begin());
   } else {
     const WorldTime answer = closed_until(1 - from);
     if (now < answer && answer > segment.sent_at + patience(from) && !pipe.unanswered.scheduled())
       world_.events().schedule(pipe.unanswered, std::max(now, segment.sent_at + patience(from)));
-    size_t count = segment.data.size();
+    size_t count = segment.bytes;
     WorldTime rest_after = 0;
     if (count > 1 && segment.singles > 0) {
       --segment.singles;
@@ -204,15 +221,13 @@ void Connection::deliver(int from) {
       count = 1 + Fate::scale(world_.choose(Choice::kSegmentSplitAt, cause(from), pipe.nth, count), count - 1);
       rest_after = world_.options().latency_base_ns / 4;
     }
-    const auto end = segment.data.begin() + static_cast<std::ptrdiff_t>(count);
-    receiver.unread.insert(receiver.unread.end(), segment.data.begin(), end);
-    pipe.bytes -= count;
+    pipe.arrived += count;
     if (world_.recording()) note(from, fmt::format("{} bytes, sent {} us ago", count, (now - segment.sent_at) / 1000));
-    if (count < segment.data.size()) {
-      segment.data.erase(segment.data.begin(), end);
+    if (count < segment.bytes) {
+      segment.bytes -= count;
       segment.at = now + rest_after;
     } else {
-      pipe.segments.pop_front();
+      pipe.segments.erase(pipe.segments.begin());
     }
   }
   if (!pipe.segments.empty()) pipe.segments.front().at = std::max(pipe.segments.front().at, now);
@@ -242,8 +257,7 @@ void Connection::leave(int side, bool silently) {
   if (own.gone) return;
   own.gone = true;
   own.stream = nullptr;
-  own.unread.clear();
-  own.unread_from = 0;
+  pipes_[1 - side].take(pipes_[1 - side].arrived);
   // A reset end has nothing more to say; and there is nobody to say it to when the other end knows.
   if (!silently && !own.reset) push(side, Segment{.kind = Segment::Kind::kFin});
   forget_if_finished();
@@ -275,14 +289,8 @@ Result<size_t> MachineStream::read(std::span<uint8_t> into) {
     if (!connection_) return closed();
     Connection::Side& side = connection_->side(side_);
     if (side.reset) return broken();
-    if (size_t there = side.unread_bytes(); there > 0) {
-      size_t count = std::min(there, into.size());
-      std::memcpy(into.data(), side.unread.data() + side.unread_from, count);
-      side.unread_from += count;
-      if (count == there) {
-        side.unread.clear();
-        side.unread_from = 0;
-      }
+    if (connection_->unread(side_) > 0) {
+      const size_t count = connection_->receive(side_, into);
       if (MachineStream* other = connection_->side(1 - side_).stream) other->writable_.notify_all();
       return count;
     }

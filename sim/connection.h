@@ -3,8 +3,9 @@
 #pragma once
 
 #include <algorithm>
-#include <deque>
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include "core/env/network.h"
 #include "core/fiber/sync.h"
@@ -32,15 +33,15 @@ class Connection {
     bool gone = false;  // the operating system there has no such connection (any more)
     bool reset = false;
     bool ended = false;  // the other side sent its last byte
-    Bytes unread;
-    size_t unread_from = 0;
-    size_t unread_bytes() const { return unread.size() - unread_from; }
   };
 
   Side& side(int index) { return sides_[index]; }
   // How much side `from` may send now.
   size_t window(int from) const;
   void send(int from, ByteView data);
+  // How much has arrived for `side` and was not read; receive() takes as much of it as there is room for.
+  size_t unread(int side) const { return pipes_[1 - side].arrived; }
+  size_t receive(int side, std::span<uint8_t> into);
   // The process's end goes away: in order (FIN), or without a word.
   void leave(int side, bool silently);
   void reset_both();
@@ -53,7 +54,7 @@ class Connection {
 
  private:
   struct Segment {
-    Bytes data;
+    size_t bytes = 0;
     WorldTime at = 0;
     WorldTime sent_at = 0;
     int64_t latency = 0;   // part of `at`
@@ -65,6 +66,7 @@ class Connection {
         : Event(EventKind::kDelivery, receiver), connection(c), from(f), link(l), unanswered(*this, sender) {}
     void happen() override { connection.arrive(from); }
     uint64_t task() const override { return connection.cause(from); }
+    void take(size_t count);
     // Delivered bytes whose acknowledgement cannot come back: when the sender gives up.
     struct Unanswered : Event {
       Unanswered(Pipe& p, uint32_t sender) : Event(EventKind::kConnection, sender), pipe(p) {}
@@ -76,8 +78,10 @@ class Connection {
     Link& link;
     Unanswered unanswered;
     WorldTime stalled_until = 0;
-    std::deque<Segment> segments;
-    size_t bytes = 0;
+    std::vector<Segment> segments;  // in flight; few
+    Bytes bytes;                    // sent and not read: of `arrived`, then of the segments; before `begin`: read
+    size_t begin = 0;
+    size_t arrived = 0;
     uint64_t nth = 0;
     uint64_t retries = 0;
   };

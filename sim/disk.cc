@@ -94,8 +94,8 @@ class MachineFile final : public env::File {
       count = *sector * kSector - offset;
     }
     count = shortened(nth, count);
-    content().cached().read(offset, into.first(count));
-    machine_.world().fold_bytes(EventKind::kDisk, machine_.actor(), into.first(count));
+    const size_t held = content().cached().read(offset, into.first(count));
+    machine_.world().fold_bytes(EventKind::kDisk, machine_.actor(), into.first(held), count - held);
     return count;
   }
 

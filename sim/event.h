@@ -89,7 +89,7 @@ class EventQueue {
     if (last.event == &event) return;
     place(last, position);
     sift_up(position);
-    sift_down(last.event->position_);
+    sift_down(last, last.event->position_);
   }
   // Those due until then, in order.
   void due(WorldTime until, std::vector<Event*>& events) const {
@@ -104,7 +104,10 @@ class EventQueue {
   }
   Event& pop() {
     Event& event = *heap_.front().event;
-    cancel(event);
+    event.queue_ = nullptr;
+    const Slot last = heap_.back();
+    heap_.pop_back();
+    if (!heap_.empty()) sift_down(last, 0);
     return event;
   }
 
@@ -129,8 +132,8 @@ class EventQueue {
     }
     place(slot, position);
   }
-  void sift_down(size_t position) {
-    Slot slot = heap_[position];
+  // Puts the slot where it belongs, at `position` or below.
+  void sift_down(const Slot& slot, size_t position) {
     const size_t size = heap_.size();
     for (;;) {
       size_t first = 4 * position + 1;

@@ -74,8 +74,11 @@ MachineClock::MachineClock(World& world, uint32_t actor, int32_t drift_ppm, int6
 }
 
 Instant MachineClock::local(WorldTime at) const {
-  auto elapsed = static_cast<__int128>(at - base_world_) * (kPpm + drift_ppm_) / kPpm;
-  return base_local_ + Duration(static_cast<int64_t>(elapsed));
+  const int64_t elapsed = at - base_world_;
+  const int64_t speed = kPpm + drift_ppm_;
+  if (int64_t product = 0; !__builtin_mul_overflow(elapsed, speed, &product))  // for the first hours: much cheaper
+    return base_local_ + Duration(product / kPpm);
+  return base_local_ + Duration(static_cast<int64_t>(static_cast<__int128>(elapsed) * speed / kPpm));
 }
 
 WallTime MachineClock::wall() const { return {kEpochMs + world_.now() / 1'000'000 + wall_offset_ms_}; }
@@ -183,7 +186,10 @@ void Machine::hold_until(WorldTime until) {
   if (until <= held_until_) return;
   held_until_ = until;
   world_.hold(until);
-  world_.events().schedule(release_, until);  // so that there is something to wake up for
+}
+
+void Machine::expect_release() {
+  if (!release_.scheduled() || release_.at() != held_until_) world_.events().schedule(release_, held_until_);
 }
 
 void Machine::turn_begins() {

@@ -104,6 +104,8 @@ class Machine {
   Life* life() { return life_; }
   void hold_until(WorldTime until);
   void turn_begins();  // of one of its fibers
+  // One of its fibers is ready and held: when it may go on becomes an event of the schedule that is searched.
+  void expect_release();
 
  private:
   World& world_;

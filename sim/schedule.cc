@@ -43,16 +43,18 @@ void Schedule::count() {
 
 size_t Schedule::pick_by_rank(std::span<const Task> line) const {
   if (line.size() == 1) return 0;
-  return highest(line, [this](const Task& task) { return fate_.draw(Choice::kScheduleRank, task.name, task.turn); });
+  const uint64_t key = fate_.draw(Choice::kScheduleRank);
+  return highest(line, [key](const Task& task) { return mix(fold(fold(key, task.name), task.turn)); });
 }
 
 size_t Schedule::pick_by_priority(std::span<const Task> line) {
   if (line.size() == 1) return 0;
   count();
-  auto priority = [this](const Task& task) -> uint64_t {
+  const uint64_t key = fate_.draw(Choice::kSchedulePriority, stretch_);
+  auto priority = [this, key](const Task& task) -> uint64_t {
     for (size_t i = lowered_.size(); i-- > 0;)
       if (lowered_[i].name == task.name) return lowered_[i].to;
-    return uint64_t{1} << 63 | fate_.draw(Choice::kSchedulePriority, task.name, stretch_);
+    return uint64_t{1} << 63 | mix(fold(key, task.name));
   };
   size_t best = highest(line, priority);
   for (size_t i = 0; i < points_.size(); ++i) {

@@ -9,55 +9,73 @@ namespace mneme::sim {
 
 static constexpr SparseBytes::Sector kZeros{};
 
+void SparseBytes::clear(uint64_t first, uint64_t last) {
+  for (auto at = groups_.lower_bound(first / kGroup); at != groups_.end() && at->first * kGroup < last;) {
+    const uint64_t begin = at->first * kGroup;
+    if (first <= begin && begin + kGroup <= last) {
+      at = groups_.erase(at);
+      continue;
+    }
+    for (uint64_t sector = std::max(first, begin); sector < std::min(last, begin + kGroup); ++sector)
+      at->second[sector - begin] = nullptr;
+    ++at;
+  }
+}
+
 void SparseBytes::resize(uint64_t size) {
   if (size < size_) {
     const uint64_t kept = (size + kSector - 1) / kSector;
-    sectors_.erase(sectors_.lower_bound(kept), sectors_.end());
+    clear(kept, (size_ + kSector - 1) / kSector);
     // So that growing again brings zeros.
     write(size, ByteView(kZeros).first(std::min(kept * kSector, size_) - size));
   }
   size_ = size;
 }
 
-void SparseBytes::read(uint64_t offset, std::span<uint8_t> into) const {
+size_t SparseBytes::read(uint64_t offset, std::span<uint8_t> into) const {
   CHECK(offset <= size_ && into.size() <= size_ - offset);
-  if (into.empty()) return;  // it may have no address
+  if (into.empty()) return 0;  // it may have no address
   std::fill(into.begin(), into.end(), uint8_t{0});
   const uint64_t end = offset + into.size();
-  for (auto at = sectors_.lower_bound(offset / kSector); at != sectors_.end() && at->first * kSector < end; ++at) {
-    const uint64_t from = std::max(at->first * kSector, offset);
-    const uint64_t to = std::min((at->first + 1) * kSector, end);
-    std::memcpy(into.data() + (from - offset), at->second->data() + from % kSector, to - from);
+  const uint64_t first = offset / kSector;
+  const uint64_t last = (end + kSector - 1) / kSector;
+  size_t held = 0;
+  for (auto at = groups_.lower_bound(first / kGroup); at != groups_.end() && at->first * kGroup < last; ++at) {
+    const uint64_t begin = at->first * kGroup;
+    for (uint64_t number = std::max(first, begin); number < std::min(last, begin + kGroup); ++number) {
+      const Content& content = at->second[number - begin];
+      if (!content) continue;
+      const uint64_t from = std::max(number * kSector, offset);
+      const uint64_t to = std::min((number + 1) * kSector, end);
+      std::memcpy(into.data() + (from - offset), content->data() + from % kSector, to - from);
+      held = to - offset;
+    }
   }
+  return held;
 }
 
 void SparseBytes::write(uint64_t offset, ByteView data) {
   CHECK(offset <= size_ && data.size() <= size_ - offset);
-  auto at = sectors_.lower_bound(offset / kSector);  // the first that is held, from the one to be written on
+  if (offset % kSector == 0 && data.size() % kSector == 0 && is_zero(data))
+    return clear(offset / kSector, (offset + data.size()) / kSector);
   while (!data.empty()) {
     const uint64_t number = offset / kSector;
     const ByteView part = data.first(std::min<uint64_t>(data.size(), kSector - offset % kSector));
-    const bool held = at != sectors_.end() && at->first == number;
-    const bool whole = part.size() == kSector;
-    const bool zeros = std::memcmp(part.data(), kZeros.data(), part.size()) == 0;
-    if (zeros && !held) {
-      // Nothing changes.
-    } else if (zeros && whole) {
-      at = sectors_.erase(at);
-    } else {
-      auto sector = std::make_shared_for_overwrite<Sector>();
-      if (!whole) *sector = held ? *at->second : kZeros;
-      std::memcpy(sector->data() + offset % kSector, part.data(), part.size());
-      if (zeros && *sector == kZeros) {
-        at = sectors_.erase(at);
-      } else {
-        if (!held) at = sectors_.emplace_hint(at, number, nullptr);
-        at->second = std::move(sector);
-        ++at;
-      }
-    }
     offset += part.size();
     data = data.subspan(part.size());
+    auto group = groups_.find(number / kGroup);
+    const bool held = group != groups_.end() && group->second[number % kGroup];
+    const bool zeros = is_zero(part);
+    if (zeros && !held) continue;  // nothing changes
+    if (!held) group = groups_.try_emplace(group, number / kGroup);
+    Content& content = group->second[number % kGroup];
+    auto sector = std::make_shared_for_overwrite<Sector>();
+    if (part.size() < kSector) *sector = content ? *content : kZeros;
+    std::memcpy(sector->data() + (offset - part.size()) % kSector, part.data(), part.size());
+    if (zeros && *sector == kZeros)
+      content = nullptr;
+    else
+      content = std::move(sector);
   }
 }
 
@@ -74,17 +92,22 @@ void SparseBytes::copy(const SparseBytes& from, uint64_t begin, uint64_t end) {
   const uint64_t first = begin / kSector;
   const uint64_t last = end / kSector;  // exclusive
   if (first < last) {
-    auto at = sectors_.erase(sectors_.lower_bound(first), sectors_.lower_bound(last));
-    for (auto it = from.sectors_.lower_bound(first); it != from.sectors_.end() && it->first < last; ++it)
-      sectors_.emplace_hint(at, *it);
+    clear(first, last);
+    for (auto at = from.groups_.lower_bound(first / kGroup); at != from.groups_.end() && at->first * kGroup < last;
+         ++at) {
+      Group& group = groups_[at->first];
+      const uint64_t of_group = at->first * kGroup;
+      for (uint64_t number = std::max(first, of_group); number < std::min(last, of_group + kGroup); ++number)
+        group[number - of_group] = at->second[number - of_group];
+    }
     begin = last * kSector;
   }
   if (begin < end) copy_bytes(end);
 }
 
 SparseBytes::Content SparseBytes::sector(uint64_t number) const {
-  auto found = sectors_.find(number);
-  return found == sectors_.end() ? nullptr : found->second;
+  auto found = groups_.find(number / kGroup);
+  return found == groups_.end() ? nullptr : found->second[number % kGroup];
 }
 
 void SparseBytes::put_sector(uint64_t number, Content content) {
@@ -95,15 +118,16 @@ void SparseBytes::put_sector(uint64_t number, Content content) {
     content = std::make_shared<const Sector>(bytes);
   }
   if (content && *content != kZeros)
-    sectors_.insert_or_assign(number, std::move(content));
+    groups_[number / kGroup][number % kGroup] = std::move(content);
   else
-    sectors_.erase(number);
+    clear(number, number + 1);
 }
 
 std::vector<uint64_t> SparseBytes::written_sectors() const {
   std::vector<uint64_t> numbers;
-  numbers.reserve(sectors_.size());
-  for (auto& [number, sector] : sectors_) numbers.push_back(number);
+  for (const auto& [number, group] : groups_)
+    for (uint64_t i = 0; i < kGroup; ++i)
+      if (group[i]) numbers.push_back(number * kGroup + i);
   return numbers;
 }
 

@@ -25,8 +25,9 @@ class SparseBytes {
   bool empty() const { return size_ == 0; }
   // What is added is zeros.
   void resize(uint64_t size);
-  // Offsets and sizes stay below size(); copy() takes the same bytes of `from`, and both have them.
-  void read(uint64_t offset, std::span<uint8_t> into) const;
+  // Offsets and sizes stay below size(); copy() takes the same bytes of `from`, and both have them. read() says how
+  // many bytes reach to the end of the last sector that is held: those behind are zeros.
+  size_t read(uint64_t offset, std::span<uint8_t> into) const;
   void write(uint64_t offset, ByteView data);
   void copy(const SparseBytes& from, uint64_t begin, uint64_t end);
   // One sector by its number, which put_sector() takes below size(); bytes behind size() do not count.
@@ -36,8 +37,16 @@ class SparseBytes {
   std::vector<uint64_t> written_sectors() const;
 
  private:
-  // By number. None is all zeros; bytes of the last one behind size() are zeros.
-  std::map<uint64_t, Content> sectors_;
+  // So many sectors are held together: a file of a node has a few dozen groups, where a tree of sectors would be deep.
+  static constexpr uint64_t kGroup = 32;
+  using Group = std::array<Content, kGroup>;
+
+  // Makes the sectors [first, last) zeros.
+  void clear(uint64_t first, uint64_t last);
+
+  // By the number of the first sector, divided by kGroup. No sector in it is all zeros; bytes of the last one behind
+  // size() are zeros.
+  std::map<uint64_t, Group> groups_;
   uint64_t size_ = 0;
 };
 

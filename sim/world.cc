@@ -48,6 +48,12 @@ bool World::wait() {
   // A reactor that was held finds all that came meanwhile when it looks again, before any of its fibers goes on: taken
   // one by one, each might hold it anew and the rest would wait for ever.
   bool released = false;
+  const WorldTime release = std::exchange(release_, kNoRelease);
+  if (release != kNoRelease && (events_.empty() || release <= events_.next())) {
+    now_ = release;
+    if (events_.empty() || now_ < events_.next()) return true;
+    released = true;
+  }
   do {
     if (events_.empty()) return false;
     Event& event = events_.pop();
@@ -81,8 +87,11 @@ bool World::may_run(const fiber::Fiber& fiber) {
 }
 
 size_t World::first(const std::deque<fiber::Fiber*>& ready) {
+  if (now_ >= some_machine_held_until_) return 0;
   for (size_t i = 0; i < ready.size(); ++i)
     if (may_run(*ready[i])) return i;
+  release_ = kNoRelease;
+  for (const fiber::Fiber* fiber : ready) release_ = std::min(release_, machine(fiber->actor()).held_until());
   return kNobody;
 }
 
@@ -94,7 +103,10 @@ size_t World::search(const std::deque<fiber::Fiber*>& ready) {
   for (size_t i = 0; i < ready.size(); ++i) {
     const fiber::Fiber& fiber = *ready[i];
     if (fiber.actor() == 0 || machine(fiber.actor()).unwinding()) return i;
-    if (!may_run(fiber)) continue;
+    if (!may_run(fiber)) {
+      machine(fiber.actor()).expect_release();
+      continue;
+    }
     fibers_.push_back(i);
     line_.push_back({fiber.lineage(), fiber.turns()});
   }

@@ -104,8 +104,10 @@ class World final : private fiber::Idle, private fiber::Order {
   void branch(uint64_t event, uint64_t nth) { fate_ = Fate(choose(Choice::kBranch, event, nth)); }
 
   // Observation.
-  void fold_bytes(EventKind kind, uint32_t actor, ByteView bytes) {
-    hash_ = fold(hash_ + (static_cast<uint64_t>(kind) << 56) + actor, xxh3(bytes));
+  // `zeros`: how many more follow `bytes`. Files are mostly zeros, which need no hashing.
+  void fold_bytes(EventKind kind, uint32_t actor, ByteView bytes, size_t zeros = 0) {
+    hash_ = fold(hash_ + (static_cast<uint64_t>(kind) << 56) + (zeros << 16) + actor,
+                 is_zero(bytes) ? bytes.size() : xxh3(bytes));
   }
   uint64_t trace_hash() const { return hash_; }
   uint64_t event_count() const { return event_count_; }
@@ -166,6 +168,8 @@ class World final : private fiber::Idle, private fiber::Order {
   uint64_t hash_ = 0;
   uint64_t event_count_ = 0;
   WorldTime some_machine_held_until_ = 0;
+  static constexpr WorldTime kNoRelease = INT64_MAX;
+  WorldTime release_ = kNoRelease;     // when the first of the ready fibers, all of which are held, may go on
   bool computing_takes_time_ = false;  // or did, on some machine
   std::array<uint64_t, kProbeCount> probes_{};
   EventQueue events_;

@@ -20,6 +20,10 @@ using ByteView = std::span<const uint8_t>;
 inline ByteView as_bytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
 inline std::string_view as_text(ByteView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
+inline bool is_zero(ByteView bytes) {
+  return bytes.empty() || (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the formats are written on little-endian machines only");
 
 template <class T>
@@ -63,9 +67,11 @@ class Writer {
     append(&v, sizeof v);
   }
   void append(const void* data, size_t size) {
-    size_t at = out_.size();
-    out_.resize(at + size);
-    if (size != 0) std::memcpy(out_.data() + at, data, size);
+    const auto* from = static_cast<const typename Container::value_type*>(data);
+    if constexpr (std::is_same_v<Container, std::string>)
+      out_.append(from, size);
+    else
+      out_.insert(out_.end(), from, from + size);
   }
   Container& out_;
 };

@@ -29,15 +29,17 @@ View view_of(const Raft& raft) {
   v.role = raft.role();
   v.term = raft.term();
   v.vote = raft.vote();
+  v.durable = raft.durable_hard_state();
   v.leader = raft.leader();
   v.suspect = raft.suspect();
   v.commit = raft.commit();
-  v.commit_term = raft.term_at(raft.commit()).value_or(Term());
+  v.commit_term = raft.term_at(v.commit).value_or(Term());
   v.applied = raft.applied();
   v.persisted = raft.persisted_index();
+  v.persisted_term = raft.term_at(v.persisted).value_or(Term());
   v.first = raft.first_index();
   v.last = raft.last_index();
-  v.last_term = raft.term_at(raft.last_index()).value_or(Term());
+  v.last_term = raft.term_at(v.last).value_or(Term());
   v.committed_in_term = raft.committed_in_term();
   return v;
 }

@@ -21,12 +21,14 @@ struct View {
   Role role = Role::kFollower;
   Term term;
   NodeId vote;
+  HardState durable;
   NodeId leader;
   bool suspect = false;
   LogIndex commit;
   Term commit_term;
   LogIndex applied;
   LogIndex persisted;
+  Term persisted_term;
   LogIndex first;
   LogIndex last;
   Term last_term;
@@ -51,8 +53,8 @@ struct View {
 // committed entry by index (24 bytes each), and what each replica was seen to hold durably in each term.
 class ClusterInvariants {
  public:
-  // After every step of any replica, before another replica can learn of it; it may be called for replicas that did
-  // nothing.
+  // After every step of any replica, before another replica can learn of it; it need not be called for one that does
+  // not lead and whose view_of() is what it was at the last call.
   std::optional<std::string> observe(const Raft& raft);
   // Once when a replica begins a life, and then observe(): its commit index may begin again; its term, its vote and its
   // log may not, unless it is suspect.

@@ -9,24 +9,16 @@
 namespace mneme::raft {
 
 Log::Log(LogPosition base, std::vector<Entry> entries)
-    : base_(base), entries_(std::make_move_iterator(entries.begin()), std::make_move_iterator(entries.end())) {
-  LogPosition previous = base_;
+    : base_(base),
+      last_(base),
+      entries_(std::make_move_iterator(entries.begin()), std::make_move_iterator(entries.end())) {
   for (const Entry& entry : entries_) {
-    CHECK(entry.index == previous.index.next());
-    CHECK(entry.term >= previous.term);
-    previous = {entry.index, entry.term};
+    CHECK(entry.index == last_.index.next());
+    CHECK(entry.term >= last_.term);
+    note_last(entry);
   }
   handed_out_ = last();
   persisted_ = last();
-}
-
-LogPosition Log::last_position() const {
-  return entries_.empty() ? base_ : LogPosition{entries_.back().index, entries_.back().term};
-}
-
-std::optional<Term> Log::term_at(LogIndex index) const {
-  if (index < base_.index || index > last()) return std::nullopt;
-  return index == base_.index ? base_.term : entries_[index.value - base_.index.value - 1].term;
 }
 
 const Entry& Log::at(LogIndex index) const {
@@ -44,8 +36,14 @@ LogPosition Log::last_with_term_at_most(LogIndex index, Term term) const {
   return {std::prev(after)->index, std::prev(after)->term};
 }
 
+void Log::note_last(const Entry& entry) {
+  if (entry.term != last_.term) runs_.push_back({entry.index, entry.term});
+  last_ = {entry.index, entry.term};
+}
+
 void Log::append(Entry entry) {
   CHECK(entry.index == last().next());
+  note_last(entry);
   entries_.push_back(std::move(entry));
 }
 
@@ -59,13 +57,16 @@ void Log::truncate_from(LogIndex index) {
   CHECK(index > base_.index);
   CHECK(index <= last());
   entries_.resize(index.value - base_.index.value - 1);
+  while (!runs_.empty() && runs_.back().index >= index) runs_.pop_back();
+  last_ = {index.prev(), runs_.empty() ? base_.term : runs_.back().term};
   agree_only_upto(index.prev());
 }
 
 void Log::restart_at(LogPosition position, LogIndex agreed) {
   agree_only_upto(agreed);
   entries_.clear();
-  base_ = position;
+  runs_.clear();
+  base_ = last_ = position;
   handed_out_ = position.index;
   restarted_ = true;
 }
@@ -76,6 +77,7 @@ void Log::compact(LogIndex index) {
   if (index <= base_.index) return;
   auto gone = static_cast<ptrdiff_t>(index.value - base_.index.value);
   base_ = {index, *term_at(index)};
+  std::erase_if(runs_, [&](const LogPosition& run) { return run.index <= index; });
   entries_.erase(entries_.begin(), entries_.begin() + gone);
 }
 

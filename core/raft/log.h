@@ -21,10 +21,15 @@ class Log {
 
   LogPosition base() const { return base_; }
   LogIndex first() const { return base_.index.next(); }
-  LogIndex last() const { return LogIndex(base_.index.value + entries_.size()); }
-  LogPosition last_position() const;
+  LogIndex last() const { return last_.index; }
+  LogPosition last_position() const { return last_; }
   // Of base and of every entry kept; otherwise nullopt.
-  std::optional<Term> term_at(LogIndex index) const;
+  std::optional<Term> term_at(LogIndex index) const {
+    if (index < base_.index || index > last_.index) return std::nullopt;
+    for (size_t i = runs_.size(); i-- > 0;)
+      if (runs_[i].index <= index) return runs_[i].term;
+    return base_.term;
+  }
   bool holds(LogPosition position) const { return term_at(position.index) == position.term; }
   const Entry& at(LogIndex index) const;
   // The last position at or before `index` whose term is at most `term`; base if there is none.
@@ -52,9 +57,13 @@ class Log {
     uint64_t number;
     LogIndex upto;  // the log as this batch left it and as it reads now agree up to here
   };
+  void note_last(const Entry& entry);
   void agree_only_upto(LogIndex index);
 
   LogPosition base_;
+  LogPosition last_;  // of the last entry; without one, base_
+  std::vector<LogPosition>
+      runs_;  // the first entry of each term but base_'s: few, where entries are far apart in memory
   std::deque<Entry> entries_;
   std::vector<Batch> batches_;
   LogIndex handed_out_;

@@ -129,7 +129,9 @@ void Replica::step(raft::Message message) {
   if (env_.trace.wants(env::Level::kDebug)) env_.trace.line(env::Level::kDebug, "raft", raft::text_of(message));
   raft_.step(std::move(message), env_.clock.now());
   moved();
-  wake();
+  // Many answers only tell raft how far a peer is: then nothing is to be done.
+  if (raft_.has_ready() || raft_.leader() != leader_seen_ || !tick_.armed() || raft_.next_deadline() < tick_.at())
+    wake();
 }
 
 void Replica::unreachable(NodeId to) {

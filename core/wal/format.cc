@@ -86,10 +86,6 @@ FrameLayout layout_of(uint64_t payload_bytes, uint64_t state_bytes, uint64_t esc
   return layout;
 }
 
-bool is_zero(ByteView bytes) {
-  return bytes.empty() || (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
-
 std::array<uint8_t, kSegmentHeaderBytes> encode(const SegmentHeader& header) {
   std::array<uint8_t, kSegmentHeaderBytes> sectors;
   encode_copy(header, 0, sectors.data());

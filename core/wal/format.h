@@ -143,8 +143,6 @@ struct FrameLayout {
   return layout_of(header.payload_bytes, header.state_bytes, header.escapes);
 }
 
-[[nodiscard]] bool is_zero(ByteView bytes);
-
 // Both copies.
 [[nodiscard]] std::array<uint8_t, kSegmentHeaderBytes> encode(const SegmentHeader& header);
 

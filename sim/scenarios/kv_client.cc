@@ -53,8 +53,9 @@ Result<void> KvClient::read_all(Env& env, int64_t keys, WorldTime deadline) {
 // --- Operations
 
 std::vector<std::string> KvClient::arguments(const PlannedOp& op) {
-  const std::string key = fmt::format("k{}", op.key);
-  std::string value = fmt::format("c{}.{}", number_, op.nth);
+  const std::string key = "k" + std::to_string(op.key);
+  const std::string tag = "c" + std::to_string(number_) + "." + std::to_string(op.nth);
+  std::string value = tag;
   if (++unique_ > 0 && value.size() < op.padding) value.append(op.padding - value.size(), '.');
   switch (op.kind) {
     case OpKind::kGet: return {"GET", key};
@@ -63,7 +64,7 @@ std::vector<std::string> KvClient::arguments(const PlannedOp& op) {
     case OpKind::kCas:
       return {"CAS", key, last_seen_.size() > op.key && !op.guess ? last_seen_[op.key] : "c0.0", value};
     case OpKind::kIncr: return {"INCRBY", key, std::to_string(op.amount)};
-    case OpKind::kAppend: return {"APPEND", key, fmt::format("+c{}.{}", number_, op.nth)};
+    case OpKind::kAppend: return {"APPEND", key, "+" + tag};
     case OpKind::kSetPx: return {"SET", key, value, "PX", std::to_string(op.amount)};
     case OpKind::kPexpire: return {"PEXPIRE", key, std::to_string(op.amount)};
     case OpKind::kGetSet: return {"GETSET", key, value};

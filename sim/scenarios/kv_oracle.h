@@ -60,6 +60,11 @@ class KvOracle final : public replica::Observer {
   struct OriginHash {
     size_t operator()(const kv::Origin& o) const { return fold(fold(o.node.value, o.incarnation.value), o.request); }
   };
+  struct StreamHash {
+    size_t operator()(const std::pair<uint64_t, uint64_t>& command) const {
+      return fold(command.first, command.second);
+    }
+  };
   struct Applied {  // the entry at an index, from whoever applied it first
     bool known = false;
     bool data = false;
@@ -78,7 +83,8 @@ class KvOracle final : public replica::Observer {
   std::vector<Applied> log_;
   std::vector<size_t> order_;
   std::unordered_map<kv::Origin, std::vector<LogIndex>, OriginHash> reads_;  // where a batch of reads was answered
-  std::map<std::pair<uint64_t, uint64_t>, std::pair<kv::Origin, size_t>> admitted_;  // (stream, nth)
+  std::unordered_map<std::pair<uint64_t, uint64_t>, std::pair<kv::Origin, size_t>, StreamHash>
+      admitted_;  // by (stream, nth)
 };
 
 }  // namespace mneme::sim

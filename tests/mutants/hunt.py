@@ -33,7 +33,12 @@ FIRST_BATCH = 4
 LARGEST_BATCH = 128
 RANGE_DISTANCE = 1_000_000
 LEAST_CONTROL = 500
-CASUAL_RANGES, RECORDED_RANGES = 1, 5
+CASUAL_RANGES, RECORDED_RANGES, WAYS_RANGES = 1, 5, 3
+# Ways to search that docs/DETECTION.md compares: what is given to mneme sim, and how they are named.
+WAYS = (("as drawn", ()), ("fifo", ("--set", "strategy=fifo")), ("random", ("--set", "strategy=random")),
+        ("pct", ("--set", "strategy=pct")), ("delay", ("--set", "strategy=delay")),
+        ("no BUGGIFY", ("--set", "rarely=0")), ("no ambushes", ("--set", "ambushes=0", "--set", "delusions=0")),
+        ("8 branches", ("--branch", "8")))
 KEYS = ("id", "mistake", "expected", "source", "needs")
 PENDING_KEYS = ("id", "state", "mistake", "reason", "source")
 
@@ -110,8 +115,17 @@ def pending_lines(planted):
     return entries
 
 
-def choose(ids, files):
+def sample(mutants, size):
+    """The next `size` for every commit, so that all have had their turn after a few."""
+    counted = subprocess.run(["git", "-C", ROOT, "rev-list", "--count", "HEAD"], capture_output=True, text=True)
+    commits = int(counted.stdout) if counted.returncode == 0 else 0
+    return [mutants[(commits * size + nth) % len(mutants)] for nth in range(min(size, len(mutants)))]
+
+
+def choose(ids, files, size=None):
     mutants = known_mutants()
+    if size:
+        return sample(mutants, size)
     by_id = {mutant.id: mutant for mutant in mutants}
     unknown = [id for id in ids if id not in by_id]
     if unknown:
@@ -217,8 +231,7 @@ def built(name):
 # --- Seeds
 
 
-def simulate(command, first, last, cases, black_box=False, branches=0):
-    flags = ["--branch", str(branches)] + (["--black-box-only"] if black_box else [])
+def simulate(command, first, last, cases, flags=()):
     line = [str(command), "sim", "--json", "--keep-going", "--seeds", f"{first}..{last}", "--out", str(cases), *flags]
     run = subprocess.run(line, capture_output=True, text=True, cwd=SCRATCH)
     try:
@@ -228,13 +241,13 @@ def simulate(command, first, last, cases, black_box=False, branches=0):
                      f"{(run.stdout + run.stderr).strip()[-2000:]}")
 
 
-def hunt(name, command, first, budget, black_box, branches):
+def hunt(name, command, first, budget, flags=(), way=""):
     """Runs seeds from `first` on until one fails or the CPU time is spent."""
-    cases = SCRATCH / "cases" / (name + ("-black-box" if black_box else ""))
+    cases = SCRATCH / "cases" / (name + ("-" + way.replace(" ", "-") if way else ""))
     found = {"caught": False, "property": None, "seed": None, "seeds": 0, "cpu_s": 0.0, "inconclusive": 0}
     begin, batch = first, FIRST_BATCH
     while found["cpu_s"] < budget:
-        result = simulate(command, begin, begin + batch - 1, cases, black_box, branches)
+        result = simulate(command, begin, begin + batch - 1, cases, flags)
         found["cpu_s"] += result["cpu_s"]
         found["inconclusive"] += result["inconclusive"]
         failures = sorted(result["failures"], key=lambda failure: failure["seed"])
@@ -248,7 +261,7 @@ def hunt(name, command, first, budget, black_box, branches):
         # No more than a few seconds beyond what the budget leaves.
         per_seed = max(found["cpu_s"] / found["seeds"], 1e-4)
         batch = min(batch * 2, LARGEST_BATCH, max(1, int((budget - found["cpu_s"]) / per_seed) + 1))
-        what = "black box: " if black_box else ""
+        what = f"{way}: " if way else ""
         show(f"{name}: {what}{found['seeds']} seeds, {found['cpu_s']:.0f} of {budget} CPU seconds")
     clear()
     found["cpu_s"] = round(found["cpu_s"], 2)
@@ -264,12 +277,15 @@ def median_of(runs):
                 properties=dict(Counter(found["property"] for found in caught).most_common()), ranges=runs)
 
 
+BLACK_BOX = (("--black-box-only",), "black box")
+
+
 def hunt_in_ranges(mutant, command, arguments, black_box):
     judge = "the black box alone" if black_box else "the simulator"
     runs = []
     for nth in range(arguments.ranges):
         budget = arguments.black_box_seconds if black_box else arguments.seconds
-        found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, budget, black_box, arguments.branch)
+        found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, budget, *(BLACK_BOX if black_box else ()))
         found["declared"] = found["caught"] and found["property"] in mutant.expected
         runs.append(found)
         if found["caught"]:
@@ -287,10 +303,23 @@ def examine(mutant, command, arguments):
               "needs": mutant.needs, "seconds": arguments.seconds, "black_box_seconds": arguments.black_box_seconds}
     result.update(hunt_in_ranges(mutant, command, arguments, False))
     result["black_box"] = hunt_in_ranges(mutant, command, arguments, True) if arguments.black_box_seconds else None
+    result["ways"] = compare_ways(mutant, command, arguments) if arguments.ways_seconds else None
     return result
 
 
-def run_control(command, caught_at, branches):
+def compare_ways(mutant, command, arguments):
+    """For each way to search, the CPU seconds to the catch in each range; None where it was missed."""
+    spent = {}
+    for way, flags in WAYS:
+        found = [hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, arguments.ways_seconds, flags, way)
+                 for nth in range(WAYS_RANGES)]
+        spent[way] = [run["cpu_s"] if run["caught"] else None for run in found]
+        times = ", ".join("missed" if cpu is None else f"{cpu:.1f}" for cpu in spent[way])
+        say(f"{mutant.id}: {way}: {times} CPU seconds")
+    return {"seconds": arguments.ways_seconds, "spent": spent}
+
+
+def run_control(command, caught_at):
     """Seeds from 1 on, and every seed at which a mutant was caught, without a mutant."""
     cases = SCRATCH / "cases" / "control"
     total = {"id": "control", "seeds": 0, "passed": 0, "failed": 0, "inconclusive": 0, "cpu_s": 0.0, "failures": []}
@@ -298,7 +327,7 @@ def run_control(command, caught_at, branches):
              for first in range(1, LEAST_CONTROL + 1, LARGEST_BATCH)]
     spans += [(seed, seed) for seed in sorted(set(caught_at)) if seed > LEAST_CONTROL]
     for first, last in spans:
-        result = simulate(command, first, last, cases, branches=branches)
+        result = simulate(command, first, last, cases)
         for key in ("seeds", "passed", "failed", "inconclusive", "cpu_s", "failures"):
             total[key] += result[key]
         show(f"control: {total['seeds']} seeds, {total['failed']} failed")
@@ -351,8 +380,11 @@ def parse(argv):
     parser.add_argument("--ranges", type=int, metavar="N",
                         help=f"hunt in N ranges of seeds, of which the median is shown (default {CASUAL_RANGES}; with "
                              f"--json or --write {RECORDED_RANGES})")
-    parser.add_argument("--branch", type=int, default=0, metavar="N",
-                        help="let each seed's run branch up to N times (default 0; see mneme sim --help)")
+    parser.add_argument("--ways-seconds", type=int, default=0, metavar="CPU",
+                        help=f"compare ways to search as well: hunt with each in {WAYS_RANGES} ranges, for so many CPU "
+                             f"seconds (default 0: do not)")
+    parser.add_argument("--sample", type=int, metavar="N",
+                        help="N of all mutants, others for every commit")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     parser.add_argument("--write", action="store_true", help="write docs/DETECTION.md; only with all mutants")
     parser.add_argument("--from", action="append", default=[], metavar="FILE", dest="earlier",
@@ -362,10 +394,13 @@ def parse(argv):
     arguments.ranges = arguments.ranges or (RECORDED_RANGES if recorded else CASUAL_RANGES)
     if arguments.black_box_seconds is None:
         arguments.black_box_seconds = arguments.seconds
-    if arguments.seconds < 1 or arguments.ranges < 1 or min(arguments.black_box_seconds, arguments.branch) < 0:
-        parser.error("--seconds and --ranges are whole numbers from 1 on, --black-box-seconds and --branch from 0 on")
-    if arguments.write and (arguments.ids or arguments.patch):
-        parser.error("--write is for all mutants: name none")
+    if arguments.seconds < 1 or arguments.ranges < 1 or min(arguments.black_box_seconds, arguments.ways_seconds) < 0:
+        parser.error("--seconds and --ranges are whole numbers from 1 on, --black-box-seconds and --ways-seconds from "
+                     "0 on")
+    if (arguments.write or arguments.sample) and (arguments.ids or arguments.patch):
+        parser.error("--write and --sample are for all mutants: name none")
+    if arguments.sample is not None and (arguments.sample < 1 or arguments.write):
+        parser.error("--sample is a whole number from 1 on, and not for --write")
     return arguments
 
 
@@ -406,15 +441,14 @@ def hunt_all(mutants, arguments):
         say(f"{mutant.id}: built in {time.monotonic() - begin:.0f} s: {mutant.mistake}")
         results[mutant.id] = examine(mutant, command, arguments)
     restore(files)
-    control = run_control(control_command, [seed for result in results.values() for seed in seeds_that_caught(result)],
-                          arguments.branch)
+    control = run_control(control_command, [seed for result in results.values() for seed in seeds_that_caught(result)])
     held.close()
     return results, control
 
 
 def main(argv):
     arguments = parse(argv)
-    mutants = choose(arguments.ids, arguments.patch)
+    mutants = choose(arguments.ids, arguments.patch, arguments.sample)
     pending = pending_lines(known_mutants())
     by_id, controls = earlier_results(arguments.earlier, mutants)
     left = [mutant for mutant in mutants if mutant.id not in by_id]

@@ -119,6 +119,40 @@ def wrapped(text, width=120):
     return "\n".join(lines + [line])
 
 
+def ways_of(results):
+    """The section that compares ways to search."""
+    compared = [result for result in results if result.get("ways")]
+    if not compared:
+        return []
+    seconds = max(result["ways"]["seconds"] for result in compared)
+    ways = list(compared[0]["ways"]["spent"])
+    ranges = max(len(spent) for result in compared for spent in result["ways"]["spent"].values())
+
+    def middle(result, way):
+        spent = sorted(float("inf") if cpu is None else cpu for cpu in result["ways"]["spent"][way])
+        return spent[(len(spent) - 1) // 2]
+
+    rows = []
+    for way in ways:
+        runs = [cpu for result in compared for cpu in result["ways"]["spent"][way]]
+        caught = [cpu for cpu in runs if cpu is not None]
+        total = sum(caught) + seconds * (len(runs) - len(caught))
+        median = statistics.median_low(middle(result, way) for result in compared)
+        rows.append((way, f"{len(caught)} of {len(runs)}", f"{total:.0f}", f"{median:.1f}"))
+    slow = [result for result in compared if max(middle(result, way) for way in ways) > 1]
+    details = [(result["id"], *(f"> {seconds}" if middle(result, way) > seconds * 10 else f"{middle(result, way):.1f}"
+                                for way in ways)) for result in slow]
+    text = f"""What each way to search contributes: every mutant hunted with it in {ranges} ranges of seeds, for at most
+        {seconds} CPU seconds in each. *As drawn*: each seed draws its scheduling strategy and everything else, which is
+        what `mneme sim` does. The others fix or leave out one thing: a strategy for all seeds (sim/schedule.h), no rare
+        behaviour in core, no faults that wait for a state. *8 branches*: up to 8 runs more per seed, forked at its rare
+        moments (`--branch 8`), their CPU time counted. In the sum a miss counts with all its seconds."""
+    return ["## Ways to search\n", wrapped(text) + "\n",
+            markdown_table(("way", "caught", "CPU s in sum", "median CPU s"), rows),
+            "CPU seconds, median of the ranges, of the mutants that took more than one second in some way:\n",
+            markdown_table(("id", *ways), details)]
+
+
 def document(results, control, pending):
     whole = [result for result in results if "build_failed" not in result]
     seconds = max((result["seconds"] for result in whole), default=0)
@@ -135,6 +169,7 @@ def document(results, control, pending):
     missed = [(result["id"], result["needs"] or "not known yet") for result in whole if not result["caught"]]
     if missed:
         parts += ["## Missed\n", markdown_table(("id", "what catching it needs"), missed)]
+    parts += ways_of(whole)
     parts += ["## Not planted\n",
               markdown_table(("id", "mistake", "state", "why"),
                              [(entry["id"], entry["mistake"], entry["state"], entry["reason"]) for entry in pending]),
