@@ -26,7 +26,7 @@ def judged(name, command, arguments):
     for begin in range(arguments.first, arguments.first + arguments.seeds, BATCH):
         last = min(begin + BATCH, arguments.first + arguments.seeds) - 1
         result = hunt.simulate(command, begin, last, hunt.SCRATCH / "cases" / f"{name}-branches",
-                               branches=arguments.branch)
+                               ("--branch", str(arguments.branch)))
         together |= {failure["seed"] for failure in result["failures"]}
         own |= {failure["seed"] for failure in result["failures"] if not failure["branches"]}
         cpu_s += result["cpu_s"]
