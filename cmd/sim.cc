@@ -78,6 +78,7 @@ struct Tally {
   uint64_t branches = 0;
   uint64_t failed_branches = 0;
   int64_t branches_cpu_us = 0;
+  uint64_t branches_hash = 0;
   uint64_t events = 0;
   uint64_t operations = 0;
   uint64_t unknown = 0;
@@ -266,6 +267,7 @@ void print_json(const Tally& t, const sim::Recipe& recipe, double wall_s, uint64
   out["branches_cpu_s"] = static_cast<double>(t.branches_cpu_us) / 1e6;
   out["peak_rss_mib"] = static_cast<double>(t.peak_rss_kib) / 1024;  // of the seed that took most
   out["trace_hash"] = fmt::format("{:016x}", hash);
+  out["branches_trace_hash"] = fmt::format("{:016x}", t.branches_hash);
   out["inconclusive_seeds"] = t.inconclusive;
   out["failures"] = nlohmann::ordered_json::array();
   for (const Failure& f : t.failures)
@@ -442,9 +444,14 @@ int run_sim(const Flags& flags) {
   const double wall_s = seconds_since(begin);
   uint64_t hash = 0;
   for (auto& [run, one] : tally.hashes) {
-    hash = fold(hash, run.seed);
-    for (const sim::Branch& branch : run.branches) hash = fold(fold(hash, branch.event), branch.nth);
-    hash = fold(hash, one);
+    if (run.branches.empty()) {
+      hash = fold(fold(hash, run.seed), one);
+      continue;
+    }
+    tally.branches_hash = fold(tally.branches_hash, run.seed);
+    for (const sim::Branch& branch : run.branches)
+      tally.branches_hash = fold(fold(tally.branches_hash, branch.event), branch.nth);
+    tally.branches_hash = fold(tally.branches_hash, one);
   }
   std::sort(tally.failures.begin(), tally.failures.end(), [](const Failure& a, const Failure& b) {
     return std::tie(a.outcome.seed, a.outcome.branches) < std::tie(b.outcome.seed, b.outcome.branches);

@@ -15,20 +15,19 @@ constexpr uint64_t kRare = 200;
 
 // How many reached a probe, in seeds 1 to 500. Those that are not here are not rare.
 constexpr std::pair<Probe, uint64_t> kReachedBy[] = {
-    {Probe::damaged_tail_found, 0},
-    {Probe::snapshot_over_diverged_log, 0},
     {Probe::session_expired, 0},
     {Probe::out_of_memory_refused, 0},
     {Probe::checkpoint_renewed, 0},
-    {Probe::suspect_did_not_vote, 52},
-    {Probe::suspect_restored_by_leader, 102},
-    {Probe::damaged_middle_found, 104},
-    {Probe::expiry_committed_for_read, 108},
-    {Probe::disk_full_met, 112},
+    {Probe::snapshot_over_diverged_log, 2},
+    {Probe::damaged_tail_found, 36},
+    {Probe::suspect_did_not_vote, 68},
+    {Probe::expiry_committed_for_read, 104},
     {Probe::torn_tail_dropped, 116},
-    {Probe::outcome_certain_after_overwrite, 124},
-    {Probe::checkpoint_interrupted, 136},
-    {Probe::old_term_entry_not_counted, 136},
+    {Probe::disk_full_met, 118},
+    {Probe::damaged_middle_found, 124},
+    {Probe::suspect_restored_by_leader, 144},
+    {Probe::old_term_entry_not_counted, 166},
+    {Probe::checkpoint_interrupted, 182},
     {Probe::election_lost, 182},
 };
 

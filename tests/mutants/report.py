@@ -1,6 +1,7 @@
 """What script/mutants shows of its results: a table for the terminal, and docs/DETECTION.md."""
 import os
 import statistics
+from pathlib import Path
 
 
 def row(cells):
@@ -171,5 +172,6 @@ def document(results, control, pending):
     parts += ways_of(whole)
     parts += ["## Not planted\n",
               markdown_table(("id", "mistake", "state", "why"),
-                             [(entry["id"], entry["mistake"], entry["state"], entry["reason"]) for entry in pending])]
+                             [(entry["id"], entry["mistake"], entry["state"], entry["reason"]) for entry in pending]),
+              (Path(__file__).parent / "branching.md").read_text()]
     return "\n".join(parts)

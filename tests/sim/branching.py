@@ -56,7 +56,9 @@ def failing_branches_replay(mneme, cases):
     require(result["failed"] == len(failed) and result["passed"] == result["seeds"] - len(failed),
             "a seed fails for itself or for a branch, once", done)
     require(0 < result["branches_cpu_s"] < result["cpu_s"], "their CPU time is part of the whole", done)
-    require(found(mneme, cases, "--branch", str(ENERGY), "-j3")[0]["trace_hash"] == result["trace_hash"],
+    require(result["trace_hash"] == plain["trace_hash"], "their hash, too", done)
+    require(found(mneme, cases, "--branch", str(ENERGY), "-j3")[0]["branches_trace_hash"] ==
+            result["branches_trace_hash"],
             "which runs branch, and where, is the same with any number of processes", done)
 
     for failure in branched:
