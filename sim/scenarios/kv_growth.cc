@@ -61,9 +61,10 @@ std::optional<Finding> KvGrowth::check(uint64_t node, const KvFootprint& footpri
     const uint64_t bytes = bytes_upto(replica->applied) - bytes_upto(wanted);
     if (auto found = beyond("memory growth", "bytes of applied entries in memory", bytes, span_bytes_)) return found;
   }
-  if (replica->role != raft::Role::kFollower || replica->last <= replica->persisted) return std::nullopt;
-  return beyond("queue growth", "entries that are not stored yet", replica->last.value - replica->persisted.value,
-                unstored_);
+  // What an installed snapshot covers is no entry, though its record may not be stored yet.
+  const LogIndex stored = std::max(replica->persisted, replica->first.prev());
+  if (replica->role != raft::Role::kFollower || replica->last <= stored) return std::nullopt;
+  return beyond("queue growth", "entries that are not stored yet", replica->last.value - stored.value, unstored_);
 }
 
 }  // namespace mneme::sim
