@@ -176,9 +176,14 @@ Result<void> Options::reconcile(const Options& asked) {
     else
       fix(Option::retrying, 100 - now[Option::sessions]);
   }
-  // Slower than this, a link hardly carries the heartbeats.
-  if (!asked.given(Option::bandwidth) && now[Option::bandwidth] > 0)
-    fix(Option::bandwidth, std::max<int64_t>(now[Option::bandwidth], 256));
+  // Slower than this, a link hardly carries the heartbeats, or no client has the patience for a large value, which
+  // passes two links and shares them with others.
+  if (!asked.given(Option::bandwidth) && now[Option::bandwidth] > 0) {
+    const int64_t largest = now[Option::value_bytes] * (now[Option::large_values] > 0 ? 100 : 1);  // bytes
+    const int64_t usable = 8 * largest * 1000 / 1024 / now[Option::client_timeout];                // KiB per second
+    fix(Option::bandwidth,
+        std::max({now[Option::bandwidth], int64_t{256}, std::min(usable, spec_of(Option::bandwidth).highest)}));
+  }
   // A damaged disk may be lost for good, so in the recoverable regime a majority must have disks that are never
   // damaged.
   const bool minority = now[Option::nodes] >= 3;

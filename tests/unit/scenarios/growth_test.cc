@@ -69,8 +69,15 @@ TEST_CASE("a log in memory that is never trimmed is found", "[scenarios]") {
 
 TEST_CASE("a follower that is sent more than the window is found", "[scenarios]") {
   Watched node;
-  node.replica.persisted = LogIndex(kEntries - 500);
+  node.replica.last = LogIndex(node.replica.persisted.value + 500);
   CHECK(node.property() == "queue growth");
   node.replica.role = raft::Role::kLeader;  // of what it is asked for itself, its clients are the bound
+  CHECK(node.property() == "");
+}
+
+TEST_CASE("a follower whose log a snapshot has replaced has no entries waiting", "[scenarios]") {
+  Watched node;
+  node.replica.persisted = LogIndex(kEntries - 500);
+  node.replica.first = node.replica.last.next();
   CHECK(node.property() == "");
 }

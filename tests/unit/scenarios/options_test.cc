@@ -116,3 +116,17 @@ TEST_CASE("the text of expanded options reads back as the same options", "[scena
   }
   CHECK(read.text() == text);
 }
+
+TEST_CASE("a link carries the largest value while its client has patience", "[scenarios]") {
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    Options options;
+    REQUIRE(options.set("value_bytes", "4000").has_value());
+    REQUIRE(options.set("client_timeout", "500").has_value());
+    const Options expanded = *options.expand(Fate(seed));
+    const int64_t bandwidth = expanded[Option::bandwidth];
+    CHECK((bandwidth == 0 || bandwidth * 1024 / 2 > 4000 * 100 * 4));
+  }
+  Options given;
+  REQUIRE(given.set("bandwidth", "1").has_value());
+  CHECK((*given.expand(Fate(1)))[Option::bandwidth] == 1);
+}
