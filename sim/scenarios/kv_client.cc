@@ -45,6 +45,7 @@ Result<void> KvClient::run(Env& env) {
 
 Result<void> KvClient::read_all(Env& env, int64_t keys, WorldTime deadline) {
   stream_.reset();
+  all_in_turn_ = true;
   for (int64_t key = 0; key < keys; ++key) TRY(read_surely(env, fmt::format("k{}", key), deadline));
   drop();
   return {};
@@ -277,7 +278,8 @@ Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime d
 
 Result<void> KvClient::connect(Env& env) {
   const uint64_t nth = ++connections_;
-  const uint32_t node = 1 + static_cast<uint32_t>(Fate::scale(world_.choose(Choice::kClient, number_, nth, 1), nodes_));
+  const uint64_t drawn = Fate::scale(world_.choose(Choice::kClient, number_, all_in_turn_ ? 1 : nth, 1), nodes_);
+  const auto node = static_cast<uint32_t>(all_in_turn_ ? 1 + (drawn + nth) % nodes_ : 1 + drawn);
   buffer_.clear();
   sent_on_stream_ = 0;
   session_bound_ = false;

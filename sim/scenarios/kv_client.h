@@ -74,6 +74,7 @@ class KvClient {
   Duration timeout_;
   size_t next_ = 0;
   uint64_t connections_ = 0;
+  bool all_in_turn_ = false;  // connect to one node after the other, so that none is missed
   uint64_t unique_ = 0;
 
   std::unique_ptr<env::Stream> stream_;

@@ -65,7 +65,7 @@ class KvRun {
   void make_clients();
   void start_client(uint32_t client);
   void main(fiber::Scope& scope);
-  uint32_t quorum_to_heal() const;
+  uint32_t quorum_to_heal();
   void heal();
   bool audit(std::string_view after);
   void look_for_growth();
@@ -154,7 +154,8 @@ void KvRun::start_client(uint32_t c) {
 
 // Which nodes are healed first: a random majority of those whose disks nothing was done to, or, when there is none or
 // it is not asked for, all.
-uint32_t KvRun::quorum_to_heal() const {
+uint32_t KvRun::quorum_to_heal() {
+  if (!cluster_.founded()) return ~0u;  // which takes all of them
   std::vector<uint32_t> whole;
   for (uint32_t n = 1; n <= cluster_.size(); ++n)
     if (!cluster_.damaged(n)) whole.push_back(n);

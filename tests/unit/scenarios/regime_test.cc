@@ -80,3 +80,23 @@ TEST_CASE("a quorum is healed first and the rest afterwards, where that is drawn
   CHECK(run(3, {{"heal", "quorum"}}, quorum).verdict == RunVerdict::kPassed);
   CHECK(quorum.healed == 2);
 }
+
+TEST_CASE("the auditor finds those who are up, however long the others keep it waiting", "[scenarios]") {
+  for (uint64_t seed = 1; seed <= 250; ++seed) {
+    INFO("seed " << seed);
+    Heard heard;
+    const RunResult result = run(seed,
+                                 {{"nodes", "9"},
+                                  {"heal", "quorum"},
+                                  {"client_timeout", "4 s"},
+                                  {"duration", "2 s"},
+                                  {"operations", "60"},
+                                  {"clients", "3"},
+                                  {"wipes", "0"},
+                                  {"rots", "0"},
+                                  {"read_errors", "0"},
+                                  {"tail_rots", "0"}},
+                                 heard);
+    CHECK(result.verdict == RunVerdict::kPassed);
+  }
+}
