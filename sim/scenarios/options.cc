@@ -152,6 +152,11 @@ Result<Options> Options::expand(const Fate& fate) const {
 // other, the user is told.
 Result<void> Options::reconcile(const Options& asked) {
   const Options& now = *this;
+  // An answer takes a sync on the slowest disk of a majority, and another one if somebody's is under way.
+  const int64_t slowest_sync = now[Option::sync_latency] * (1 + now[Option::sync_spread]) / 1000;  // ms, at the least
+  for (Option timeout : {Option::request_timeout, Option::election_timeout, Option::client_timeout})
+    if (!asked.given(timeout))
+      fix(timeout, std::min(std::max(now[timeout], 7 * slowest_sync), spec_of(timeout).highest));
   if (now[Option::heartbeat] * 2 > now[Option::election_timeout]) {
     if (asked.given(Option::heartbeat) && asked.given(Option::election_timeout))
       return contradiction(fmt::format("heartbeat = {} ms must be at most half of election_timeout = {} ms",

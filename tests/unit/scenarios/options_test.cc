@@ -130,3 +130,15 @@ TEST_CASE("a link carries the largest value while its client has patience", "[sc
   REQUIRE(given.set("bandwidth", "1").has_value());
   CHECK((*given.expand(Fate(1)))[Option::bandwidth] == 1);
 }
+
+TEST_CASE("timeouts that are drawn leave time for the slowest disk", "[scenarios]") {
+  Options options;
+  REQUIRE(options.set("sync_latency", "20 ms").has_value());
+  REQUIRE(options.set("sync_spread", "9").has_value());
+  const Options expanded = *options.expand(Fate(1));
+  CHECK(expanded[Option::request_timeout] >= 1400);
+  CHECK(expanded[Option::election_timeout] >= 1400);
+  CHECK(expanded[Option::client_timeout] >= 1400);
+  REQUIRE(options.set("election_timeout", "300 ms").has_value());
+  CHECK((*options.expand(Fate(1)))[Option::election_timeout] == 300);
+}
