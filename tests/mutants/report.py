@@ -59,7 +59,7 @@ INTRODUCTION = """# What the simulator detects
 Mistakes that real systems shipped, or nearly shipped, each planted as the smallest change that makes it (the patches in
 `tests/mutants`), and what it took the scenario `kv` to notice. This file is written by
 
-    script/mutants --write --seconds {seconds} --black-box-seconds {box_seconds}
+    script/mutants --write --seconds {seconds} --black-box-seconds {box_seconds}{ways}
 
 which hunts each mutant in {ranges} disjoint ranges of seeds, for at most {seconds} CPU seconds in each; the figures are
 those of the range in the middle. *2 of 5* says in how many of the ranges tried it was caught, if not in all of them: no
@@ -162,7 +162,9 @@ def document(results, control, pending):
     rows = [(result["id"], result["mistake"], *how(result),
              "" if not result["caught"] else "yes" if result["declared"] else "**no**",
              *how(result["black_box"])) for result in whole]
-    parts = [INTRODUCTION.format(ranges=ranges, seconds=seconds, box_seconds=box_seconds, box=box),
+    ways = max((result["ways"]["seconds"] for result in whole if result.get("ways")), default=0)
+    ways = f" --ways-seconds {ways}" if ways else ""
+    parts = [INTRODUCTION.format(ranges=ranges, seconds=seconds, box_seconds=box_seconds, box=box, ways=ways),
              wrapped(summary(whole, control)) + "\n",
              markdown_table(("id", "mistake", "caught by", "seeds", "CPU s", "declared", "black box alone", "seeds",
                              "CPU s"), rows)]
