@@ -162,7 +162,7 @@ bool DiskState::sync_file(const std::shared_ptr<Inode>& inode, uint64_t operatio
   if (!strays_.empty() && !runs.empty()) {
     const Stray stray = strays_.front();
     strays_.erase(strays_.begin());
-    sync_with_stray(*inode, operations, stray);
+    sync_with_stray(*inode, operations, pick_run(runs, stray.cause), stray);
   } else {
     inode->content.sync(operations);
   }
@@ -204,8 +204,7 @@ FileContent::Run DiskState::pick_run(const std::vector<FileContent::Run>& runs, 
   return {run.first + skipped, 1 + pick(3, run.count - skipped)};
 }
 
-void DiskState::sync_with_stray(Inode& inode, uint64_t operations, const Stray& stray) {
-  const FileContent::Run run = pick_run(inode.content.unsynced_writes(operations), stray.cause);
+void DiskState::sync_with_stray(Inode& inode, uint64_t operations, const FileContent::Run& run, const Stray& stray) {
   auto sectors = [&] {
     std::vector<FileContent::DurableSector> contents;
     for (uint64_t i = 0; i < run.count; ++i) contents.push_back(inode.content.durable_sector(run.first + i));

@@ -19,7 +19,8 @@
 //   - Lying flush: syncs, of directories too, report success and do nothing. What they promised becomes durable with
 //     the next honest sync, of whatever file or directory, or is left to the next power loss. That loses all of it, as
 //     often as not: a drive's cache is lost as a whole.
-//   - Bit rot: some bits of a durable sector flip, seen once the cache is gone. Latent sector error: a sector cannot be
+//   - Bit rot: some bits of a durable sector flip, or one of what was made durable last, seen once the cache is gone.
+//     Latent sector error: a sector cannot be
 //     read until it is written as a whole, nor can a part of it be written; seen at once, unless there is an unsynced
 //     write of it. A read that reaches one returns what is before it, as at any place when reads are short. Writes are
 //     never short: env::File has the loop inside (tests/unit/contract cuts the real one's short).
@@ -117,7 +118,7 @@ class DiskState {
   bool sync_file(const std::shared_ptr<Inode>& inode, uint64_t operations);
   void sync_directory(const std::shared_ptr<Inode>& directory);
   void promise(const std::shared_ptr<Inode>& inode, uint64_t operations);
-  void sync_with_stray(Inode& inode, uint64_t operations, const Stray& stray);
+  void sync_with_stray(Inode& inode, uint64_t operations, const FileContent::Run& run, const Stray& stray);
   FileContent::Run pick_run(const std::vector<FileContent::Run>& runs, uint64_t cause) const;
   std::string misdirect(const std::vector<FileContent::DurableSector>& sectors, const Inode& from, uint64_t first,
                         uint64_t cause);

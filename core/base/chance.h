@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/base/time.h"
+
 namespace mneme {
 
 // Kinds of choice made by core. Values are part of every recorded seed: append only.
@@ -45,6 +47,11 @@ class Chance {
   virtual uint64_t draw(Site site, uint64_t cause_a, uint64_t cause_b) = 0;
   // BUGGIFY: true now and then in simulations that enable the site, never in a real node.
   virtual bool rarely(Site site, uint64_t cause) = 0;
+
+  // Uniformly distributed, shorter than `bound`, which is positive.
+  Duration draw_below(Duration bound, Site site, uint64_t cause_a, uint64_t cause_b) {
+    return Duration(static_cast<int64_t>(draw(site, cause_a, cause_b) % static_cast<uint64_t>(bound.count())));
+  }
 };
 
 // States that matter and that the ensemble of simulations should reach. Order is free; names are what users see.

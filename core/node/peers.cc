@@ -205,9 +205,8 @@ Result<void> Peers::keep_connected(Link& link) {
       }
       env::log(env_.trace, env::Level::kDebug, "peers", "n{}: {}", link.member.id.value, stream.error().message);
     }
-    const uint64_t jitter = env_.random.draw(Site::kReconnectDelay, link.member.id.value, ++link.attempts);
-    env_.clock.sleep_for(env_.scheduler,
-                         delay / 2 + Duration(static_cast<int64_t>(jitter % static_cast<uint64_t>(delay.count()))));
+    const Duration jitter = env_.random.draw_below(delay, Site::kReconnectDelay, link.member.id.value, ++link.attempts);
+    env_.clock.sleep_for(env_.scheduler, delay / 2 + jitter);
     delay = std::min(delay * 2, kLastReconnectDelay);
   }
 }

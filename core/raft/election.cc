@@ -59,10 +59,9 @@ void decide(Core& c) {
 
 void draw_patience(Core& c) {
   uint64_t cause = (c.hard.term.value << 16) + (c.attempt & 0xffff);
-  auto base = static_cast<uint64_t>(c.config.election_timeout.count());
-  uint64_t extra = c.chance.draw(Site::kElectionTimeout, c.config.id.value, cause) % base;
-  c.patience = c.config.election_timeout + Duration(static_cast<int64_t>(extra));
-  if (c.chance.rarely(Site::kHastyElection, cause)) c.patience = Duration(static_cast<int64_t>(extra / 8));
+  Duration extra = c.chance.draw_below(c.config.election_timeout, Site::kElectionTimeout, c.config.id.value, cause);
+  c.patience = c.config.election_timeout + extra;
+  if (c.chance.rarely(Site::kHastyElection, cause)) c.patience = extra / 8;
 }
 
 void rearm_election_timer(Core& c) {

@@ -30,9 +30,7 @@ Result<void> LogWriter::run() {
   for (;;) {
     work_.wait_until([this] { return !waiting_.empty(); });
     if (env_.random.rarely(Site::kLateFlush, frames_))
-      env_.clock.sleep_for(env_.scheduler,
-                           Duration(static_cast<int64_t>(env_.random.draw(Site::kLateFlush, frames_, 0) %
-                                                         static_cast<uint64_t>(kLatestFlush.count()))));
+      env_.clock.sleep_for(env_.scheduler, env_.random.draw_below(kLatestFlush, Site::kLateFlush, frames_, 0));
     std::unique_ptr<Frame> frame = std::move(waiting_.front());
     waiting_.pop_front();
     while (!frame->batch.empty()) {

@@ -98,8 +98,7 @@ void Replica::arm_timer() {
   if (tick_.armed() && tick_.at() <= at) return;  // looks again when it fires
   const auto cause = static_cast<uint64_t>(at.ns);
   if (at != kNever && env_.random.rarely(Site::kLateTimer, cause))
-    at = at + Duration(static_cast<int64_t>(env_.random.draw(Site::kLateTimer, config_.raft.id.value, cause) %
-                                            static_cast<uint64_t>(config_.raft.election_timeout.count())));
+    at = at + env_.random.draw_below(config_.raft.election_timeout, Site::kLateTimer, config_.raft.id.value, cause);
   env_.clock.timers().arm(tick_, at);
 }
 
@@ -461,10 +460,8 @@ Result<void> Replica::take_checkpoint() {
     position = {writer.index(), writer.term()};
     part = TRY(checkpoints_.create(id));
     if (env_.random.rarely(Site::kSlowCheckpoint, position.index.value))
-      env_.clock.sleep_for(
-          env_.scheduler,
-          Duration(static_cast<int64_t>(env_.random.draw(Site::kSlowCheckpoint, position.index.value, 0) %
-                                        static_cast<uint64_t>(kSlowestCheckpoint.count()))));
+      env_.clock.sleep_for(env_.scheduler,
+                           env_.random.draw_below(kSlowestCheckpoint, Site::kSlowCheckpoint, position.index.value, 0));
     for (;;) {
       std::string chunk = writer.next_chunk(config_.checkpoint_chunk_bytes);
       if (chunk.empty()) break;

@@ -95,7 +95,7 @@ class KvOracle final : public replica::Observer {
   std::vector<size_t> order_;
   std::unordered_map<kv::Origin, std::vector<LogIndex>, OriginHash> reads_;  // where a batch of reads was answered
   std::unordered_map<std::pair<uint64_t, uint64_t>, std::pair<kv::Origin, size_t>, StreamHash>
-      admitted_;  // by (stream, nth)
+      admitted_;  // by (stream, nth); looked up only
 };
 
 }  // namespace mneme::sim

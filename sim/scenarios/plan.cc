@@ -249,10 +249,6 @@ PlannedOp draw_operation(const Fate& fate, const Options& options, uint64_t clie
   return op;
 }
 
-}  // namespace
-
-namespace {
-
 void sort_by_time(std::vector<Fault>& faults) {
   std::stable_sort(faults.begin(), faults.end(), [](const Fault& a, const Fault& b) { return a.at < b.at; });
 }

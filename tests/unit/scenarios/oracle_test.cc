@@ -71,14 +71,51 @@ TEST_CASE("what was answered as unknown may be executed after what was sent late
   CHECK(story.property() == "");
 }
 
+TEST_CASE("an expired session is found where the replicas' order has an answer", "[scenarios]") {
+  Story story;
+  story.sent(1, ClientOutcome::kUnknown);
+  story.executed(1);
+  SECTION("not told") { CHECK(story.property() == ""); }
+  SECTION("told") {
+    story.records[0].reply = "-EXPIRED session 9 is unknown\r\n";
+    CHECK(story.property() == "exactly once");
+  }
+}
+
+struct Nothing final : Chance, Probes {
+  uint64_t draw(Site, uint64_t, uint64_t) override { return 0; }
+  bool rarely(Site, uint64_t) override { return false; }
+  void reached(Probe) override {}
+};
+const raft::Config kOneOfThree{.id = NodeId(1), .voters = {NodeId(1), NodeId(2), NodeId(3)}};
+
+TEST_CASE("what a crashed process still shows is no promise", "[scenarios]") {
+  Nothing nothing;
+  auto with_entries = [&](uint64_t count) {
+    raft::Durable durable{.hard_state = {Term(1), NodeId()}};
+    for (uint64_t i = 1; i <= count; ++i) durable.entries.push_back({Term(1), LogIndex(i), raft::EntryKind::kNoop, {}});
+    return std::make_unique<raft::Raft>(kOneOfThree, std::move(durable), Instant{}, nothing, nothing);
+  };
+  std::string property;
+  KvOracle oracle([&](Finding finding) { property = finding.property; });
+  oracle.started(NodeId(1), *with_entries(1), LogIndex(0), 0);
+  SECTION("crashed") {
+    oracle.stopped(NodeId(1));
+    oracle.moved(NodeId(1), *with_entries(2));
+    oracle.started(NodeId(1), *with_entries(1), LogIndex(0), 0);
+    CHECK(property == "");
+  }
+  SECTION("running") {
+    oracle.moved(NodeId(1), *with_entries(2));
+    oracle.stopped(NodeId(1));
+    oracle.started(NodeId(1), *with_entries(1), LogIndex(0), 0);
+    CHECK(property == "raft invariant");
+  }
+}
+
 TEST_CASE("a suspect whose disk nobody damaged is found", "[scenarios]") {
-  struct : Chance, Probes {
-    uint64_t draw(Site, uint64_t, uint64_t) override { return 0; }
-    bool rarely(Site, uint64_t) override { return false; }
-    void reached(Probe) override {}
-  } nothing;
-  const raft::Config config{.id = NodeId(1), .voters = {NodeId(1), NodeId(2), NodeId(3)}};
-  const raft::Raft suspect(config, {.suspect = true}, Instant{}, nothing, nothing);
+  Nothing nothing;
+  const raft::Raft suspect(kOneOfThree, {.suspect = true}, Instant{}, nothing, nothing);
   std::string property;
   KvOracle oracle([&](Finding finding) { property = finding.property; });
   SECTION("damaged") {
