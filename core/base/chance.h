@@ -56,6 +56,13 @@ class Chance {
 
 // States that matter and that the ensemble of simulations should reach. Order is free; names are what users see.
 #define MNEME_PROBES(X)              \
+  X(joint_configuration_entered)     \
+  X(joint_configuration_left)        \
+  X(configuration_rolled_back)       \
+  X(second_change_refused)           \
+  X(change_before_commit_refused)    \
+  X(removed_leader_left)             \
+  X(leadership_handed_over)          \
   X(torn_tail_dropped)               \
   X(damaged_tail_found)              \
   X(damaged_middle_found)            \

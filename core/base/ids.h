@@ -27,4 +27,19 @@ using LogIndex = Id<struct LogIndexTag>;        // position in a group's Raft lo
 using SessionId = Id<struct SessionIdTag>;      // a client session; 0: none
 using Epoch = Id<struct EpochTag>;              // version of a shard's boundaries and replicas
 
+// A replica of one group, never named again once it is gone: the node that it lives on, and a generation, which rises
+// with every replica that the group adds. Those that a group begins with are of generation 0.
+struct ReplicaId {
+  uint64_t value = 0;  // 0: none
+
+  constexpr ReplicaId() = default;
+  constexpr explicit ReplicaId(uint64_t v) : value(v) {}
+  constexpr explicit ReplicaId(NodeId node, uint32_t generation = 0)
+      : value(uint64_t{generation} << 32 | (node.value & UINT32_MAX)) {}
+  constexpr auto operator<=>(const ReplicaId&) const = default;
+  constexpr explicit operator bool() const { return value != 0; }
+  constexpr NodeId node() const { return NodeId(value & UINT32_MAX); }
+  constexpr uint32_t generation() const { return static_cast<uint32_t>(value >> 32); }
+};
+
 }  // namespace mneme

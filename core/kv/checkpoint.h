@@ -3,7 +3,7 @@
 // Two replicas at the same applied index write the same bytes, whatever their histories and however the stream is cut
 // into chunks: records in key order, sessions by id, no capacity, no padding, no time of writing.
 //
-// Format, version 1; integers little-endian. The stream is a sequence of blocks, numbered from 0:
+// Format, version 2; integers little-endian. The stream is a sequence of blocks, numbered from 0:
 //
 //   offset size
 //        0    4  length of the payload
@@ -15,9 +15,9 @@
 //                nor a false length can pass
 //       16       the payload
 //
-//   Header payload (64 bytes):
+//   Header payload:
 //        0    8  magic "MNEMECKP"
-//        8    4  format version (1)
+//        8    4  format version (2)
 //       12    4  reserved, 0
 //       16    8  applied index
 //       24    8  its term
@@ -25,6 +25,8 @@
 //       40    8  number of records, expired but not yet swept ones included
 //       48    8  number of sessions
 //       56    8  digest of the state (StateMachine::digest)
+//       64       the group's configuration, as StateMachine::configure() was given it: a 4-byte length and bytes
+//   Version 1, which is still read, has no configuration.
 //   The identity is the XXH3 of the header payload; for the header block itself it is 0.
 //
 //   Records payload: records with ascending keys, over all blocks:
@@ -56,7 +58,7 @@
 
 namespace mneme::kv {
 
-inline constexpr uint32_t kCheckpointVersion = 1;
+inline constexpr uint32_t kCheckpointVersion = 2;
 inline constexpr size_t kCheckpointBlockBytes = 64 * limits::kKiB;  // a block is at least this full, but for the last
 inline constexpr size_t kMaxCheckpointBlockBytes =
     kCheckpointBlockBytes + limits::kMaxValueBytes + limits::kMaxKeyBytes + 1024;

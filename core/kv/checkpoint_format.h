@@ -7,7 +7,6 @@
 namespace mneme::kv {
 
 inline constexpr std::string_view kCheckpointMagic = "MNEMECKP";
-inline constexpr size_t kCheckpointHeaderBytes = 64;
 inline constexpr size_t kBlockHeadBytes = 16;
 
 enum BlockType : uint8_t { kHeaderBlock = 0, kRecordsBlock = 1, kSessionsBlock = 2, kEndBlock = 3 };

@@ -64,7 +64,7 @@ Result<void> CheckpointLoader::take_header(std::string_view payload) {
   uint32_t version = in.u32();
   uint32_t reserved = in.u32();
   if (!in.ok() || magic != kCheckpointMagic) return corrupt("it does not begin like one");
-  if (version != kCheckpointVersion) {
+  if (version == 0 || version > kCheckpointVersion) {
     return fail(ErrorCode::kUnsupported, fmt::format("checkpoint has format version {}; this build reads version {}",
                                                      version, kCheckpointVersion));
   }
@@ -74,8 +74,10 @@ Result<void> CheckpointLoader::take_header(std::string_view payload) {
   records_ = in.u64();
   sessions_ = in.u64();
   digest_ = in.u64();
+  const std::string_view configuration = version == 1 ? std::string_view() : in.blob();
   if (!in.ok() || !in.at_end() || reserved != 0 || log_time_ms < 0) return corrupt("its header is not valid");
   machine_->table_.advance(log_time_ms, 0);
+  machine_->set_configuration(configuration);
   identity_ = xxh3(payload);
   return {};
 }

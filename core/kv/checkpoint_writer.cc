@@ -76,7 +76,7 @@ void CheckpointWriter::write_header() {
   out.u64(machine_.table_.record_count());
   out.u64(machine_.sessions_.size());
   out.u64(machine_.digest());
-  CHECK(payload.size() == kCheckpointHeaderBytes);
+  out.blob(machine_.configuration());
   write_block(kHeaderBlock, payload);
   identity_ = xxh3(payload);
 }

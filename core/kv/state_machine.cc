@@ -47,7 +47,8 @@ SessionId StateMachine::id_at(size_t position) const { return SessionId(applied_
 uint64_t StateMachine::digest() const {
   uint64_t words[] = {table_.digest(), table_.record_count(), sessions_.digest(), sessions_.size(),
                       static_cast<uint64_t>(log_time_ms())};
-  return xxh3(ByteView(reinterpret_cast<const uint8_t*>(words), sizeof words), kStateSeed);
+  const uint64_t data = xxh3(ByteView(reinterpret_cast<const uint8_t*>(words), sizeof words), kStateSeed);
+  return configuration_.empty() ? data : fold(data, configuration_digest_);
 }
 
 bool StateMachine::sweep_pending() const {
@@ -57,6 +58,16 @@ bool StateMachine::sweep_pending() const {
 void StateMachine::skip(LogIndex index) {
   CHECK(index == applied_.next());
   applied_ = index;
+}
+
+void StateMachine::configure(LogIndex index, std::string_view configuration) {
+  skip(index);
+  set_configuration(configuration);
+}
+
+void StateMachine::set_configuration(std::string_view configuration) {
+  configuration_ = configuration;
+  configuration_digest_ = configuration.empty() ? 0 : xxh3(configuration, kStateSeed);
 }
 
 // Nearly always the second argument is the key, and when it is not, nothing is lost but the hint.

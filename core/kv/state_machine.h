@@ -59,8 +59,11 @@ class StateMachine {
   // then; false: there is no room for more. Changes nothing that can be observed.
   bool expect(std::string_view payload);
   void expected();
-  // The entry after the last one applied carries nothing for us (a leader's no-op, a configuration).
+  // The entry after the last one applied carries nothing for us (a leader's no-op).
   void skip(LogIndex index);
+  // It carries the group's configuration, which means nothing here but is part of the state: so a checkpoint has it.
+  void configure(LogIndex index, std::string_view configuration);
+  const std::string& configuration() const { return configuration_; }  // empty before the first
 
   struct ReadOptions {
     int64_t now_ms = 0;              // the caller's estimate of the time; log time counts if it is later
@@ -95,6 +98,7 @@ class StateMachine {
     std::vector<std::string_view> args;
   };
 
+  void set_configuration(std::string_view configuration);
   void move_time(int64_t ms, size_t commands);
   // With `only_writes`, reads are refused: the transaction's replies are long enough.
   void execute(Args args, bool transaction, bool only_writes, SessionId own_id, std::string& out);
@@ -116,6 +120,8 @@ class StateMachine {
   Table table_;
   SessionTable sessions_;
   LogIndex applied_;
+  std::string configuration_;
+  uint64_t configuration_digest_ = 0;
   uint64_t expired_keys_ = 0;
   Probes* probes_;
   Command command_;                 // the one being applied

@@ -84,7 +84,7 @@ std::string info_text(const Server& server, std::string_view section) {
     if (raft) {
       field("raft_role", raft::name_of(raft->role()));
       field("raft_term", raft->term().value);
-      field("raft_leader", raft->leader().value);
+      field("raft_leader", raft->leader().node().value);
       field("raft_suspect", raft->suspect() ? 1 : 0);
       field("raft_commit_index", raft->commit().value);
       field("raft_applied_index", replica->machine().applied().value);

@@ -132,11 +132,11 @@ Result<void> Node::open_replica(bool newly_founded) {
   wal::GroupState recovered{.group = kOnlyGroup, .suspect = log_->unknown_groups_suspect()};
   for (wal::GroupState& group : log_->take_recovered())
     if (group.group == kOnlyGroup) recovered = std::move(group);
-  std::vector<NodeId> voters;
-  for (auto& [node, incarnation] : identity_.members) voters.push_back(node);
+  std::vector<ReplicaId> voters;
+  for (auto& [node, incarnation] : identity_.members) voters.push_back(ReplicaId(node));
   replica::ReplicaConfig config{
       .group = kOnlyGroup,
-      .raft = {.id = config_.id,
+      .raft = {.id = ReplicaId(config_.id),
                .voters = std::move(voters),
                .election_timeout = config_.election_timeout,
                .heartbeat_interval = config_.heartbeat_interval,

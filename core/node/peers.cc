@@ -212,12 +212,12 @@ Result<void> Peers::keep_connected(Link& link) {
 }
 
 void Peers::send(GroupId group, const raft::Message& message) {
-  Link* link = find(message.to);
+  Link* link = find(message.to.node());
   if (!link || !link->connected || link->outbox.size() > limits::kMaxPeerQueueBytes) return;
   const size_t frame = protocol::PeerFrameWriter::begin(link->outbox);
   Writer writer(link->outbox);
   writer.id(group);
-  writer.u32(0);  // generation
+  writer.u32(message.to.generation());
   raft::encode(message, link->outbox);
   link->writer.end(link->outbox, frame, FrameType::kRaft);
   link->filled.notify_one();
@@ -344,11 +344,13 @@ Result<void> Peers::take_control(fiber::Scope& scope, NodeId from, FrameType typ
   switch (type) {
     case FrameType::kRaft: {
       reader.id<GroupId>();
-      reader.u32();
+      const uint32_t generation = reader.u32();
       if (!reader.ok()) return fail(ErrorCode::kCorrupt, "a raft frame is too short");
       auto message = TRY(raft::decode(as_text(reader.raw(reader.remaining()))));
       // Who sends is what the handshake says; a message that claims otherwise is a bug or worse.
-      if (message.from != from) return fail(ErrorCode::kCorrupt, "a raft message names another sender");
+      if (message.from.node() != from) return fail(ErrorCode::kCorrupt, "a raft message names another sender");
+      if (message.to.generation() != generation)
+        return fail(ErrorCode::kCorrupt, "a raft message is for another replica than its frame");
       if (message.type != raft::MessageType::kSnapshot) replica_->step(std::move(message));
       return {};
     }

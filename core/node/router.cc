@@ -23,7 +23,7 @@ kv::Origin Router::next_origin() {
 }
 
 void Router::attempt(replica::Call& call, Instant deadline) {
-  const NodeId leader = replica_.raft().leader();
+  const NodeId leader = replica_.raft().leader().node();
   call.forwarded_to = NodeId();
   if (leader == identity_.node) {
     if (call.commands.writes())

@@ -73,7 +73,7 @@ std::string ack(AckStatus status, uint64_t offset) {
 }  // namespace
 
 void Peers::send_snapshot(const raft::Message& message, uint64_t checkpoint_id) {
-  bool* sending = sending_snapshot_to(message.to);
+  bool* sending = sending_snapshot_to(message.to.node());
   if (!sending || *sending || !scope_) return;  // raft asks again when nothing came of it
   *sending = true;
   scope_->spawn("snapshot", [this, message, checkpoint_id, sending] {
@@ -85,7 +85,7 @@ void Peers::send_snapshot(const raft::Message& message, uint64_t checkpoint_id) 
     bool damaged = false;
     auto sent = transfer(message, checkpoint_id, damaged);
     if (sent) return;
-    env::log(env_.trace, env::Level::kInfo, "peers", "snapshot to n{} failed: {}", message.to.value,
+    env::log(env_.trace, env::Level::kInfo, "peers", "snapshot to n{} failed: {}", message.to.node().value,
              sent.error().message);
     if (damaged && replica_) replica_->renew_checkpoint(checkpoint_id);
     // A moment, so that a peer that refuses is not asked again at once.
@@ -98,7 +98,7 @@ void Peers::send_snapshot(const raft::Message& message, uint64_t checkpoint_id) 
 Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_id, bool& damaged) {
   const Member* member = nullptr;
   for (const Member& m : config_.cluster)
-    if (m.id == message.to) member = &m;
+    if (m.id == message.to.node()) member = &m;
   CHECK(member);
   const auto keep = replica_->checkpoints().keep(checkpoint_id);
   auto file = TRY(env_.disk.open(replica_->checkpoints().path(checkpoint_id), env::OpenMode::kRead));
@@ -173,7 +173,7 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   const uint64_t size = reader.u64();
   if (!reader.ok()) return fail(ErrorCode::kCorrupt, "a snapshot's beginning is malformed");
   raft::Message message = TRY(raft::decode(as_text(reader.raw(reader.remaining()))));
-  if (message.type != raft::MessageType::kSnapshot || message.from != from)
+  if (message.type != raft::MessageType::kSnapshot || message.from.node() != from || message.entries.size() != 1)
     return fail(ErrorCode::kCorrupt, "a snapshot's message is of another kind");
   // One at a time, and none that is older than what is here.
   if (receiving_snapshot_ || message.log.index <= replica_->machine().applied())
@@ -211,6 +211,9 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   if (!loaded && loaded.error().code == ErrorCode::kCorrupt)
     TRY(bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kDamaged, 0)));
   std::shared_ptr<kv::StateMachine> machine = TRY(std::move(loaded));
+  const auto& configuration = message.entries.front().payload;
+  if (!configuration || machine->configuration() != *configuration)
+    return fail(ErrorCode::kCorrupt, "a snapshot and its message have different configurations");
   replica_->snapshot_received(std::move(message), checkpoint, std::move(machine));
   return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kGoOn, size));
 }

@@ -14,6 +14,7 @@ namespace {
 constexpr uint8_t kVersion = 1;
 constexpr uint8_t kReject = 1;
 constexpr uint8_t kSuspect = 2;
+constexpr uint8_t kTransfer = 4;
 
 template <class Container>
 void write_entry(const Entry& entry, Container& out) {
@@ -49,7 +50,8 @@ void encode(const Message& message, std::string& out) {
   Writer w(out);
   w.u8(kVersion);
   w.u8(static_cast<uint8_t>(message.type));
-  w.u8(static_cast<uint8_t>((message.reject ? kReject : 0) | (message.suspect ? kSuspect : 0)));
+  w.u8(static_cast<uint8_t>((message.reject ? kReject : 0) | (message.suspect ? kSuspect : 0) |
+                            (message.transfer ? kTransfer : 0)));
   w.u8(0);
   w.id(message.from);
   w.id(message.to);
@@ -97,8 +99,8 @@ Result<Message> decode(std::string_view bytes) {
   uint8_t flags = r.u8();
   uint8_t zero = r.u8();
   Message m;
-  m.from = r.id<NodeId>();
-  m.to = r.id<NodeId>();
+  m.from = r.id<ReplicaId>();
+  m.to = r.id<ReplicaId>();
   m.term = r.id<Term>();
   m.log = read_position(r);
   m.hint = read_position(r);
@@ -106,13 +108,14 @@ Result<Message> decode(std::string_view bytes) {
   m.round = r.u64();
   uint32_t count = r.u32();
   if (!r.ok()) return fail(ErrorCode::kCorrupt, "a raft message ends within its header");
-  if (type < static_cast<uint8_t>(MessageType::kPreVote) || type > static_cast<uint8_t>(MessageType::kRestoreReply))
+  if (type < static_cast<uint8_t>(MessageType::kPreVote) || type > static_cast<uint8_t>(MessageType::kTimeoutNow))
     return fail(ErrorCode::kUnsupported, fmt::format("a raft message of unknown type {}", type));
-  if ((flags & ~(kReject | kSuspect)) != 0 || zero != 0)
+  if ((flags & ~(kReject | kSuspect | kTransfer)) != 0 || zero != 0)
     return fail(ErrorCode::kUnsupported, fmt::format("a raft message with unknown flags {}", flags));
   m.type = static_cast<MessageType>(type);
   m.reject = (flags & kReject) != 0;
   m.suspect = (flags & kSuspect) != 0;
+  m.transfer = (flags & kTransfer) != 0;
   if (count > r.remaining() / kEntryHeaderBytes)
     return fail(ErrorCode::kCorrupt, fmt::format("a raft message claims {} entries", count));
   m.entries.reserve(count);

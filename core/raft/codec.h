@@ -5,7 +5,7 @@
 //   offset size
 //        0    1  version, 1
 //        1    1  type (MessageType)
-//        2    1  flags: 1 reject, 2 suspect; others must be 0
+//        2    1  flags: 1 reject, 2 suspect, 4 transfer; others must be 0
 //        3    1  must be 0
 //        4    8  from
 //       12    8  to

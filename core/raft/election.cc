@@ -8,54 +8,71 @@ namespace mneme::raft {
 
 namespace {
 
-size_t slot_of_voter(const Core& c, NodeId id) {
-  auto at = std::lower_bound(c.config.voters.begin(), c.config.voters.end(), id);
-  return static_cast<size_t>(at - c.config.voters.begin());
-}
-
-Tally tally(const Core& c) {
-  Tally t{.voters = c.ballots.size()};
-  for (Ballot b : c.ballots) {
-    if (b == Ballot::kGranted) ++t.granted;
-    if (b == Ballot::kRefused) ++t.refused;
+Tally tally(const Core& c, const std::vector<ReplicaId>& voters) {
+  Tally t{.voters = voters.size()};
+  for (const Ballot& b : c.ballots) {
+    if (!std::binary_search(voters.begin(), voters.end(), b.voter)) continue;
+    if (b.answer == Answer::kGranted) ++t.granted;
+    if (b.answer == Answer::kRefused) ++t.refused;
   }
   return t;
 }
 
-void count_own_ballot(Core& c) { c.ballots[slot_of_voter(c, c.config.id)] = Ballot::kGranted; }
+// A joint configuration needs a majority of each half (Raft section 6).
+bool has_won(const Core& c) {
+  const Configuration& now = c.members.now();
+  return tally(c, now.voters).won() && (!now.joint() || tally(c, now.outgoing).won());
+}
+
+bool has_lost(const Core& c) {
+  const Configuration& now = c.members.now();
+  return tally(c, now.voters).lost() || (now.joint() && tally(c, now.outgoing).lost());
+}
+
+// The first answer counts.
+void count(Core& c, ReplicaId voter, Answer answer) {
+  for (Ballot& b : c.ballots)
+    if (b.voter == voter && b.answer == Answer::kNone) b.answer = answer;
+}
+
+void hand_out_ballots(Core& c) {
+  c.ballots.clear();
+  for (ReplicaId voter : c.members.now().electorate()) c.ballots.push_back({voter});
+}
 
 bool is_at_least_as_recent(LogPosition candidate, LogPosition own) {
   return candidate.term != own.term ? candidate.term > own.term : candidate.index >= own.index;
 }
 
-void start_election(Core& c) {
-  enter_term(c, c.hard.term.next());
-  c.role = Role::kCandidate;
-  c.hard.vote = c.config.id;
-  rearm_election_timer(c);
-  std::fill(c.ballots.begin(), c.ballots.end(), Ballot::kNone);
-  // Not before the own vote is durable: after a crash this replica could otherwise vote for another in the same term.
-  // Nor before the log is that the request boasts of: a shorter one could win in the next life with votes given to this
-  // one.
-  for (NodeId voter : c.config.voters) {
-    if (voter == c.config.id) continue;
-    Message m = message_to(c, voter, MessageType::kVote);
-    m.log = c.log.last_position();
-    send_after_persist(c, std::move(m));
-  }
-}
-
 void decide(Core& c) {
-  Tally t = tally(c);
-  if (t.won()) {
+  if (has_won(c)) {
     if (c.role == Role::kPreCandidate) return start_election(c);
     return start_leading(c);
   }
   // A pre-candidate waits for its timer: refusals are not sent to it.
-  if (c.role == Role::kCandidate && t.lost()) become_follower(c, NodeId());
+  if (c.role == Role::kCandidate && has_lost(c)) become_follower(c, ReplicaId());
 }
 
 }  // namespace
+
+void start_election(Core& c) {
+  const bool transferred = c.transferred;
+  enter_term(c, c.hard.term.next());
+  c.role = Role::kCandidate;
+  c.hard.vote = c.config.id;
+  rearm_election_timer(c);
+  hand_out_ballots(c);
+  // Not before the own vote is durable: after a crash this replica could otherwise vote for another in the same term.
+  // Nor before the log is that the request boasts of: a shorter one could win in the next life with votes given to this
+  // one.
+  for (const Ballot& ballot : c.ballots) {
+    if (ballot.voter == c.config.id) continue;
+    Message m = message_to(c, ballot.voter, MessageType::kVote);
+    m.log = c.log.last_position();
+    m.transfer = transferred;
+    send_after_persist(c, std::move(m));
+  }
+}
 
 void draw_patience(Core& c) {
   uint64_t cause = (c.hard.term.value << 16) + (c.attempt & 0xffff);
@@ -69,32 +86,39 @@ void rearm_election_timer(Core& c) {
   c.election_at = c.now + c.patience;
 }
 
+// Also a voter that is being removed, until it knows that this is committed: the others may need what only its log has
+// (thesis 4.2.2).
+bool may_campaign(const Core& c) {
+  if (c.votes || c.votes_outgoing) return true;
+  return c.members.index() > c.commit && c.members.at(c.members.index().prev()).votes(c.config.id);
+}
+
 bool leader_is_fresh(const Core& c) {
   if (c.role == Role::kLeader) return true;  // check-quorum sees to it that this is not a dead one
   return c.leader && c.now - c.leader_heard < c.config.election_timeout;
 }
 
 void start_pre_vote(Core& c) {
-  if (c.suspect) return rearm_election_timer(c);
+  if (c.suspect || !may_campaign(c)) return rearm_election_timer(c);
   if (c.role == Role::kCandidate) c.probes.reached(Probe::election_lost);
   if (c.hard.term.value + 2 >= kMaxNumber) return;
   c.role = Role::kPreCandidate;
   c.leader = {};
   ++c.attempt;
   rearm_election_timer(c);
-  std::fill(c.ballots.begin(), c.ballots.end(), Ballot::kNone);
-  count_own_ballot(c);
-  if (tally(c).won()) return start_election(c);
-  for (NodeId voter : c.config.voters) {
-    if (voter == c.config.id) continue;
-    Message m = message_to(c, voter, MessageType::kPreVote);
+  hand_out_ballots(c);
+  count(c, c.config.id, Answer::kGranted);
+  if (has_won(c)) return start_election(c);
+  for (const Ballot& ballot : c.ballots) {
+    if (ballot.voter == c.config.id) continue;
+    Message m = message_to(c, ballot.voter, MessageType::kPreVote);
     m.term = c.hard.term.next();
     m.log = c.log.last_position();
     send(c, std::move(m));  // binds nobody, so nothing need be durable
   }
 }
 
-bool follow(Core& c, NodeId from) {
+bool follow(Core& c, ReplicaId from) {
   if (c.role == Role::kLeader) return false;
   if (c.term_leader && c.term_leader != from) return false;
   if (c.role != Role::kFollower) become_follower(c, from);
@@ -124,7 +148,7 @@ void on_vote(Core& c, const Message& m) {
     reply.reject = true;
     return send_reply(c, std::move(reply));
   }
-  if (c.role != Role::kFollower) become_follower(c, NodeId());
+  if (c.role != Role::kFollower) become_follower(c, ReplicaId());
   c.probes.reached(Probe::vote_given);
   c.hard.vote = m.from;
   c.election_at = c.now + c.patience;
@@ -136,14 +160,13 @@ void on_vote_reply(Core& c, const Message& m) {
   if (c.role != (pre ? Role::kPreCandidate : Role::kCandidate)) return;
   if (m.term != (pre ? c.hard.term.next() : c.hard.term)) return;
   if (pre && m.reject) return;
-  Ballot& ballot = c.ballots[slot_of_voter(c, m.from)];
-  if (ballot == Ballot::kNone) ballot = m.reject ? Ballot::kRefused : Ballot::kGranted;  // the first answer counts
+  count(c, m.from, m.reject ? Answer::kRefused : Answer::kGranted);
   decide(c);
 }
 
 void count_own_vote(Core& c) {
   if (c.role != Role::kCandidate || c.hard_durable != c.hard) return;
-  count_own_ballot(c);
+  count(c, c.config.id, Answer::kGranted);
   decide(c);
 }
 

@@ -12,6 +12,7 @@ bool entries_make_sense(const Message& m) {
   for (const Entry& entry : m.entries) {
     if (entry.index != previous.index.next() || entry.term < previous.term || !entry.term || entry.term > m.term)
       return false;
+    if (entry.kind == EntryKind::kConfig && !decode_configuration(*entry.payload)) return false;
     previous = {entry.index, entry.term};
   }
   return true;
@@ -68,10 +69,10 @@ void on_append(Core& c, Message& m) {
   if (i < m.entries.size() && m.entries[i].index <= c.log.last()) {
     if (m.entries[i].index <= std::max(c.commit, c.verified)) return;  // contradicts its own leader
     c.probes.reached(Probe::uncommitted_overwritten);
-    c.log.truncate_from(m.entries[i].index);
+    truncate_from(c, m.entries[i].index);
   }
   LogPosition end = m.entries.empty() ? m.log : LogPosition{m.entries.back().index, m.entries.back().term};
-  for (; i < m.entries.size(); ++i) c.log.append(std::move(m.entries[i]));
+  for (; i < m.entries.size(); ++i) append_entry(c, std::move(m.entries[i]));
   raise_commit(c, std::min(m.commit, tail));
   acknowledge(c, m, end);
 }

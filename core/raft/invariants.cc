@@ -6,14 +6,15 @@
 #include <array>
 
 #include "core/base/hash.h"
+#include "core/raft/text.h"
 
 namespace mneme::raft {
 
 namespace {
 
 template <class... Args>
-std::string sentence(NodeId node, Term term, fmt::format_string<Args...> format, Args&&... args) {
-  return fmt::format("node {} in term {}: {}", node.value, term.value,
+std::string sentence(ReplicaId node, Term term, fmt::format_string<Args...> format, Args&&... args) {
+  return fmt::format("node {} in term {}: {}", text_of(node), term.value,
                      fmt::format(format, std::forward<Args>(args)...));
 }
 
@@ -40,6 +41,7 @@ View view_of(const Raft& raft) {
   v.first = raft.first_index();
   v.last = raft.last_index();
   v.last_term = raft.term_at(v.last).value_or(Term());
+  v.configuration = raft.configuration_index();
   v.committed_in_term = raft.committed_in_term();
   return v;
 }
@@ -55,8 +57,9 @@ std::optional<std::string> check_state(const Raft& raft, const View& v) {
   if (v.persisted > v.last) return bad("persisted {} is beyond the log's end {}", v.persisted.value, v.last.value);
   if (v.last_term > v.term) return bad("the log's last entry {} is of term {}", v.last.value, v.last_term.value);
   if (v.commit_term > v.last_term) return bad("terms fall between {} and {}", v.commit.value, v.last.value);
-  if (v.vote && !std::binary_search(raft.voters().begin(), raft.voters().end(), v.vote))
-    return bad("voted for {}, which is no voter", v.vote.value);
+  if (v.configuration > v.last) return bad("its configuration is that of entry {}", v.configuration.value);
+  if (v.configuration >= v.first && raft.entry_at(v.configuration).kind != EntryKind::kConfig)
+    return bad("its configuration is that of entry {}, which has none", v.configuration.value);
   switch (v.role) {
     case Role::kLeader:
       if (v.suspect) return bad("leads although it is suspect");
@@ -104,6 +107,13 @@ std::optional<std::string> check_transition(const View& before, const View& afte
   if (before.role == Role::kLeader && after.role == Role::kLeader && after.commit > before.commit &&
       after.commit_term != after.term)
     return bad("committed entry {} of term {} by counting replicas", after.commit.value, after.commit_term.value);
+  if (before.role == Role::kLeader && after.role == Role::kLeader && after.configuration > before.configuration) {
+    if (before.configuration > after.commit)
+      return bad("began a change of membership at {} while the one at {} was not committed", after.configuration.value,
+                 before.configuration.value);
+    if (!after.committed_in_term)
+      return bad("began a change of membership at {} before it had committed anything", after.configuration.value);
+  }
   if (before.role == Role::kLeader && (after.role == Role::kCandidate || after.role == Role::kPreCandidate))
     return bad("a leader campaigns");
   return std::nullopt;
@@ -121,10 +131,10 @@ std::optional<std::string> check_transition(const View& before, const Raft& afte
   return std::nullopt;
 }
 
-ClusterInvariants::Seen& ClusterInvariants::seen(NodeId node) {
+ClusterInvariants::Seen& ClusterInvariants::seen(ReplicaId node) {
   for (Seen& s : seen_)
     if (s.node == node) return s;
-  seen_.push_back({node, {}, {}});
+  seen_.push_back({node, {}, {}, {}});
   return seen_.back();
 }
 
@@ -143,11 +153,11 @@ std::optional<std::string> ClusterInvariants::restarted(const Raft& raft) {
                   d.last.index.value, d.last.term.value);
 }
 
-void ClusterInvariants::rolled_back(NodeId node) {
+void ClusterInvariants::rolled_back(ReplicaId node) {
   std::erase_if(durable_, [&](const Durable& d) { return d.node == node; });
 }
 
-ClusterInvariants::Durable& ClusterInvariants::durable(NodeId node) {
+ClusterInvariants::Durable& ClusterInvariants::durable(ReplicaId node) {
   for (Durable& d : durable_)
     if (d.node == node) return d;
   durable_.push_back({node, {}, {}, {}, {}});
@@ -174,29 +184,38 @@ void ClusterInvariants::note_durable(const Raft& raft) {
     at->index = std::max(at->index, last.index);
 }
 
-size_t ClusterInvariants::votes_for(NodeId leader, Term term) const {
-  return static_cast<size_t>(std::count_if(durable_.begin(), durable_.end(), [&](const Durable& d) {
-    return std::find(d.votes.begin(), d.votes.end(), HardState{term, leader}) != d.votes.end();
+std::optional<std::string> ClusterInvariants::too_few_votes(const std::vector<ReplicaId>& voters, ReplicaId leader,
+                                                            Term term) const {
+  const auto votes = static_cast<size_t>(std::count_if(durable_.begin(), durable_.end(), [&](const Durable& d) {
+    return std::binary_search(voters.begin(), voters.end(), d.node) &&
+           std::find(d.votes.begin(), d.votes.end(), HardState{term, leader}) != d.votes.end();
   }));
+  if (votes * 2 > voters.size()) return std::nullopt;
+  return fmt::format("{} durable votes of {} voters", votes, voters.size());
 }
 
 // Logs that end in the same term agree up to the shorter one's end (log matching).
-size_t ClusterInvariants::holders_of(LogPosition position) const {
-  return static_cast<size_t>(std::count_if(durable_.begin(), durable_.end(), [&](const Durable& d) {
-    return std::any_of(d.reached.begin(), d.reached.end(),
+std::optional<std::string> ClusterInvariants::too_few_holders(const std::vector<ReplicaId>& voters,
+                                                              LogPosition position) const {
+  const auto holders = static_cast<size_t>(std::count_if(durable_.begin(), durable_.end(), [&](const Durable& d) {
+    return std::binary_search(voters.begin(), voters.end(), d.node) &&
+           std::any_of(d.reached.begin(), d.reached.end(),
                        [&](const LogPosition& p) { return p.term == position.term && p.index >= position.index; });
   }));
+  if (holders * 2 > voters.size()) return std::nullopt;
+  return fmt::format("durable on {} of {} voters", holders, voters.size());
 }
 
 std::optional<std::string> ClusterInvariants::observe(const Raft& raft) {
   Seen& s = seen(raft.id());
   note_durable(raft);
   if (raft.commit() > s.checked) {
-    if (auto violation = check_commit_rule(raft)) return violation;
+    if (auto violation = check_commit_rule(raft, s)) return violation;
     if (auto violation = check_committed(raft, s)) return violation;
   }
-  if (raft.role() == Role::kLeader && s.led != raft.term()) return check_leader(raft, s);
-  return std::nullopt;
+  const bool begins = raft.role() == Role::kLeader && s.led != raft.term();
+  if (s.configuration != raft.configuration()) s.configuration = raft.configuration();
+  return begins ? check_leader(raft, s) : std::nullopt;
 }
 
 std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, Seen& s) {
@@ -204,13 +223,14 @@ std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, See
   auto [at, fresh] = leader_of_.try_emplace(raft.term().value, raft.id());
   if (at->second != raft.id())
     return sentence(raft.id(), raft.term(), "leads, but node {} led this term already", at->second.value);
-  const size_t votes = votes_for(raft.id(), raft.term());
-  if (votes * 2 <= raft.voters().size())
-    return sentence(raft.id(), raft.term(), "leads with {} durable votes of {} voters", votes, raft.voters().size());
-  for (NodeId voter : raft.voters())
-    if (LogIndex match = raft.match_index(voter); match && voter != raft.id())
+  const Configuration& configuration = raft.configuration();
+  for (const auto* half : {&configuration.voters, &configuration.outgoing})
+    if (auto few = half->empty() ? std::nullopt : too_few_votes(*half, raft.id(), raft.term()))
+      return sentence(raft.id(), raft.term(), "leads with {}", *few);
+  for (ReplicaId member : configuration.members())
+    if (LogIndex match = raft.match_index(member); match && member != raft.id())
       return sentence(raft.id(), raft.term(), "begins to lead believing that node {} holds its log up to {}",
-                      voter.value, match.value);
+                      text_of(member), match.value);
   // Complete is what was committed in earlier terms. A late winner of an old term owes nothing to later ones.
   if (committed_.empty() || committed_.back().known_in > raft.term()) return std::nullopt;
   LogIndex index = last_committed();
@@ -220,13 +240,28 @@ std::optional<std::string> ClusterInvariants::check_leader(const Raft& raft, See
                   index.value, committed_.back().term.value, committed_.back().known_in.value);
 }
 
-std::optional<std::string> ClusterInvariants::check_commit_rule(const Raft& raft) {
+// By the configuration that was in force before the step, which may have begun another.
+std::optional<std::string> ClusterInvariants::check_commit_rule(const Raft& raft, const Seen& s) {
   // Others are told, and a leader that has just begun knew before.
   if (raft.role() != Role::kLeader || raft.term_at(raft.commit()) != raft.term()) return std::nullopt;
-  const size_t holders = holders_of({raft.commit(), raft.term()});
-  if (holders * 2 > raft.voters().size()) return std::nullopt;
-  return sentence(raft.id(), raft.term(), "committed entry {}, which is durable on {} of {} voters",
-                  raft.commit().value, holders, raft.voters().size());
+  const Configuration& configuration = s.led == raft.term() ? s.configuration : raft.configuration();
+  for (const auto* half : {&configuration.voters, &configuration.outgoing})
+    if (auto few = half->empty() ? std::nullopt : too_few_holders(*half, {raft.commit(), raft.term()}))
+      return sentence(raft.id(), raft.term(), "committed entry {}, which is {}", raft.commit().value, *few);
+  return std::nullopt;
+}
+
+std::optional<std::string> ClusterInvariants::check_configuration(const Raft& raft, LogIndex index,
+                                                                  const Entry& entry) {
+  if (!configuration_) configuration_ = raft.configuration_at(index.prev());
+  if (entry.kind != EntryKind::kConfig) return std::nullopt;
+  const Configuration next = raft.configuration_at(index);
+  auto illegal = illegal_step(*configuration_, next);
+  if (illegal)
+    illegal = sentence(raft.id(), raft.term(), "committed entry {}, from {} to {}: {}", index.value,
+                       text_of(*configuration_), text_of(next), *illegal);
+  configuration_ = next;
+  return illegal;
 }
 
 std::optional<std::string> ClusterInvariants::check_committed(const Raft& raft, Seen& s) {
@@ -235,6 +270,7 @@ std::optional<std::string> ClusterInvariants::check_committed(const Raft& raft, 
     Term term = *raft.term_at(base);
     if (base > last_committed()) {  // nobody was watched committing this: the record begins again here
       committed_.clear();
+      configuration_ = raft.configuration_at(base);
       first_ = base.next();
     } else if (base >= first_ && committed(base).term != term) {
       return sentence(raft.id(), raft.term(),
@@ -249,6 +285,7 @@ std::optional<std::string> ClusterInvariants::check_committed(const Raft& raft, 
     uint64_t hash = hash_of(entry);
     if (index > last_committed()) {
       committed_.push_back({entry.term, hash, raft.term()});
+      if (auto violation = check_configuration(raft, index, entry)) return violation;
     } else if (index >= first_) {
       const Committed& known = committed(index);
       if (known.term != entry.term)

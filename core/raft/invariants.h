@@ -17,12 +17,12 @@ namespace mneme::raft {
 
 // What a replica showed at one moment of one life.
 struct View {
-  NodeId id;
+  ReplicaId id;
   Role role = Role::kFollower;
   Term term;
-  NodeId vote;
+  ReplicaId vote;
   HardState durable;
-  NodeId leader;
+  ReplicaId leader;
   bool suspect = false;
   LogIndex commit;
   Term commit_term;
@@ -31,6 +31,7 @@ struct View {
   Term persisted_term;
   LogIndex first;
   LogIndex last;
+  LogIndex configuration;  // where the one in force stands
   Term last_term;
   bool committed_in_term = false;
   bool operator==(const View&) const = default;
@@ -48,9 +49,10 @@ struct View {
 
 // Election safety, leader completeness, log matching of committed entries, state machine safety; and the promises on
 // which they rest: nobody leads without durable votes of a majority, a leader begins without beliefs about what others
-// hold and commits only what is durable on a majority, and who begins a new life has what was durable in the last one,
-// or knows that something may be lost. Remembers, for as long as it lives, every leader by term, every
-// committed entry by index (24 bytes each), and what each replica was seen to hold durably in each term.
+// hold and commits only what is durable on a majority (of each half, where the configuration is joint), who begins a
+// new life has what was durable in the last one, or knows that something may be lost; and configurations follow each
+// other on the legal path only. Remembers, for as long as it lives, every leader by term, every committed entry by
+// index (24 bytes each), and what each replica was seen to hold durably in each term.
 class ClusterInvariants {
  public:
   // After every step of any replica, before another replica can learn of it; it need not be called for one that does
@@ -61,7 +63,7 @@ class ClusterInvariants {
   std::optional<std::string> restarted(const Raft& raft);
   // The replica's disk has gone back to an earlier state without its knowledge: what it was seen to have promised
   // counts no longer, in no conclusion that is drawn from now on.
-  void rolled_back(NodeId node);
+  void rolled_back(ReplicaId node);
 
  private:
   struct Committed {
@@ -70,37 +72,41 @@ class ClusterInvariants {
     Term known_in;  // a term in or before which it was committed is at most this
   };
   struct Seen {
-    NodeId node;
-    LogIndex checked;  // committed entries up to here agree with the record
-    Term led;          // the last term in which it was seen to lead
+    ReplicaId node;
+    LogIndex checked;             // committed entries up to here agree with the record
+    Term led;                     // the last term in which it was seen to lead
+    Configuration configuration;  // in force when it was last seen
   };
 
   // What a replica was seen to have promised with its disk, over all its lives. Damage that it notices may take it away
   // later; what was concluded from it before stays right.
   struct Durable {
-    NodeId node;
+    ReplicaId node;
     std::vector<HardState> votes;      // by term
     std::vector<LogPosition> reached;  // by term: the last entry of that term that was durable as the log's last
     HardState hard;                    // when last seen
     LogPosition last;                  // the end of what was durable then
   };
 
-  Seen& seen(NodeId node);
-  Durable& durable(NodeId node);
+  Seen& seen(ReplicaId node);
+  Durable& durable(ReplicaId node);
   void note_durable(const Raft& raft);
-  size_t votes_for(NodeId leader, Term term) const;
-  size_t holders_of(LogPosition position) const;
+  // Of `voters`, in words where they are too few.
+  std::optional<std::string> too_few_votes(const std::vector<ReplicaId>& voters, ReplicaId leader, Term term) const;
+  std::optional<std::string> too_few_holders(const std::vector<ReplicaId>& voters, LogPosition position) const;
   std::optional<std::string> check_leader(const Raft& raft, Seen& seen);
   std::optional<std::string> check_committed(const Raft& raft, Seen& seen);
-  std::optional<std::string> check_commit_rule(const Raft& raft);
+  std::optional<std::string> check_commit_rule(const Raft& raft, const Seen& seen);
+  std::optional<std::string> check_configuration(const Raft& raft, LogIndex index, const Entry& entry);
   LogIndex last_committed() const { return LogIndex(first_.value + committed_.size() - 1); }
   const Committed& committed(LogIndex index) const { return committed_[index.value - first_.value]; }
 
-  std::vector<Seen> seen_;                          // few
-  std::vector<Durable> durable_;                    // few
-  std::unordered_map<uint64_t, NodeId> leader_of_;  // looked up only
-  LogIndex first_{1};                               // of committed_
+  std::vector<Seen> seen_;                             // few
+  std::vector<Durable> durable_;                       // few
+  std::unordered_map<uint64_t, ReplicaId> leader_of_;  // looked up only
+  LogIndex first_{1};                                  // of committed_
   std::vector<Committed> committed_;
+  std::optional<Configuration> configuration_;  // as of the last committed entry; unknown before the first
 };
 
 }  // namespace mneme::raft

@@ -15,7 +15,9 @@ namespace mneme::raft {
 enum class Flow : uint8_t { kProbe, kReplicate, kSnapshot };
 
 struct Progress {
-  NodeId id;
+  ReplicaId id;
+  bool votes = false;           // is in the configuration's voters
+  bool votes_outgoing = false;  // is in its outgoing voters
   Flow flow = Flow::kProbe;
   bool paused = false;         // probing: one message is out
   bool first_probe = true;     // nothing was sent since leadership or a new connection began

@@ -16,21 +16,28 @@ Config with_defaults(Config config) {
   if (config.max_inflight_appends == 0) config.max_inflight_appends = limits::kMaxInflightAppends;
   if (config.max_uncommitted_bytes == 0) config.max_uncommitted_bytes = limits::kMaxUncommittedBytes;
   CHECK(config.id);
-  CHECK(!config.voters.empty());
   CHECK(config.voters.size() <= limits::kMaxNodes);
   CHECK(std::is_sorted(config.voters.begin(), config.voters.end()));
   CHECK(std::adjacent_find(config.voters.begin(), config.voters.end()) == config.voters.end());
-  CHECK(std::binary_search(config.voters.begin(), config.voters.end(), config.id));
   CHECK(config.election_timeout.count() > 0);
   CHECK(config.heartbeat_interval.count() > 0);
   return config;
 }
 
-// Only from another voter, to this one, with numbers that can be: all else is noise, whoever sent it.
+Configuration first_configuration(const Config& config, const Durable& durable) {
+  if (!durable.configuration.voters.empty()) return durable.configuration;
+  Configuration first;
+  first.voters = config.voters;
+  return first;
+}
+
+// Only from another replica, to this one, with numbers that can be: all else is noise, whoever sent it. It need not be
+// a member: this replica may be the one that does not know yet.
 bool makes_sense(const Core& c, const Message& m) {
-  if (m.to != c.config.id || m.from == c.config.id || !c.is_voter(m.from)) return false;
-  if (m.type < MessageType::kPreVote || m.type > MessageType::kRestoreReply) return false;
-  if (m.type != MessageType::kAppend && !m.entries.empty()) return false;
+  if (m.to != c.config.id || m.from == c.config.id || !m.from) return false;
+  if (m.type < MessageType::kPreVote || m.type > MessageType::kTimeoutNow) return false;
+  if (m.type == MessageType::kSnapshot ? m.entries.size() != 1 : m.type != MessageType::kAppend && !m.entries.empty())
+    return false;
   return m.term && m.term.value < kMaxNumber && m.log.index.value < kMaxNumber && m.log.term <= m.term &&
          m.hint.index.value < kMaxNumber && m.commit.value < kMaxNumber;
 }
@@ -65,11 +72,11 @@ bool settle_term(Core& c, const Message& m) {
     return false;
   }
   if (m.term == c.hard.term) return true;
-  if (m.type == MessageType::kVote && leader_is_fresh(c)) {
+  if (m.type == MessageType::kVote && !m.transfer && leader_is_fresh(c)) {
     c.probes.reached(Probe::pre_vote_refused);
     return false;
   }
-  become_follower(c, NodeId());
+  become_follower(c, ReplicaId());
   enter_term(c, m.term);
   return true;
 }
@@ -88,20 +95,25 @@ Core::Core(Config config_in, Durable durable, Instant now_in, Chance& chance_in,
       hard(durable.hard_state),
       hard_handed_out(durable.hard_state),
       hard_durable(durable.hard_state),
-      log(durable.snapshot, std::move(durable.entries)),
+      log(durable.snapshot, {}),
+      members(durable.configuration.voters.empty() ? LogIndex() : durable.snapshot.index,
+              first_configuration(config, durable)),
       commit(durable.snapshot.index),
       commit_handed_out(durable.snapshot.index),
       applied(durable.snapshot.index),
       checkpoint(durable.snapshot),
-      suspect(durable.suspect),
-      ballots(config.voters.size(), Ballot::kNone) {
+      suspect(durable.suspect) {
+  for (const Entry& entry : durable.entries)
+    if (entry.kind == EntryKind::kConfig) members.append(entry.index, decode_configuration(*entry.payload).value());
+  log = Log(durable.snapshot, std::move(durable.entries));
+  note_configuration(*this);
   // A damaged tail may have taken the term with it, never the knowledge that the entries themselves carry.
-  if (Term last = log.last_position().term; last > hard.term) hard = {last, NodeId()};
+  if (Term last = log.last_position().term; last > hard.term) hard = {last, ReplicaId()};
   rearm_election_timer(*this);
-  if (sole_voter()) election_at = now;  // there is nobody to wait for
+  if (alone()) election_at = now;  // there is nobody to wait for
 }
 
-Message message_to(const Core& c, NodeId to, MessageType type) {
+Message message_to(const Core& c, ReplicaId to, MessageType type) {
   Message m;
   m.type = type;
   m.from = c.config.id;
@@ -125,7 +137,7 @@ void send_reply(Core& c, Message m) {
 
 void enter_term(Core& c, Term term) {
   CHECK(term > c.hard.term);
-  c.hard = {term, NodeId()};
+  c.hard = {term, ReplicaId()};
   // A vote that is overtaken before it was handed out to be made durable never is, so nobody may count it.
   std::erase_if(c.out.messages_after_persist,
                 [](const Message& m) { return m.type == MessageType::kVote || m.type == MessageType::kVoteReply; });
@@ -134,14 +146,16 @@ void enter_term(Core& c, Term term) {
   c.verified = {};
   c.restore = {};
   c.attempt = 0;
+  c.transferred = false;
   draw_patience(c);
 }
 
-void become_follower(Core& c, NodeId leader) {
+void become_follower(Core& c, ReplicaId leader) {
   if (c.role == Role::kCandidate) c.probes.reached(Probe::election_lost);
   if (c.role == Role::kLeader) {
     fail_reads(c);
     c.peers.clear();
+    c.transfer = {};
     c.committed_in_term = false;
     c.flush_due = false;
     c.uncommitted_bytes = 0;
@@ -159,7 +173,7 @@ void raise_commit(Core& c, LogIndex index) {
       const Entry& entry = c.log.at(i);
       if (entry.term != c.hard.term) continue;
       c.committed_in_term = true;
-      c.uncommitted_bytes -= entry.payload_bytes();
+      if (entry.kind == EntryKind::kData) c.uncommitted_bytes -= entry.payload_bytes();
     }
   }
   c.commit = index;
@@ -186,6 +200,7 @@ void Raft::step(Message m, Instant now) {
     case MessageType::kSnapshot: return on_snapshot(c, m);
     case MessageType::kRestore: return on_restore(c, m);
     case MessageType::kRestoreReply: return on_restore_reply(c, m);
+    case MessageType::kTimeoutNow: return on_timeout_now(c, m);
   }
 }
 
@@ -201,7 +216,9 @@ void Raft::tick(Instant now) {
 
 Instant Raft::next_deadline() const {
   const Core& c = *state_;
-  return c.role == Role::kLeader ? std::min(c.heartbeat_at, c.check_at) : c.election_at;
+  if (c.role != Role::kLeader) return c.election_at;
+  const Instant at = std::min(c.heartbeat_at, c.check_at);
+  return c.transfer.to ? std::min(at, c.transfer.until) : at;
 }
 
 void Raft::campaign(Instant now) {
@@ -214,14 +231,23 @@ Result<LogPosition> Raft::propose(std::shared_ptr<const std::string> payload, In
   Core& c = *state_;
   c.now = std::max(c.now, now);
   if (c.role != Role::kLeader) return fail(ErrorCode::kUnavailable, "this replica does not lead");
+  if (c.transfer.to) return fail(ErrorCode::kUnavailable, "leadership is being handed over");
   size_t bytes = payload ? payload->size() : 0;
   if (c.uncommitted_bytes > 0 && c.uncommitted_bytes + bytes > c.config.max_uncommitted_bytes)
     return fail(ErrorCode::kUnavailable, "too much is proposed and not yet committed");
-  LogPosition position{c.log.last().next(), c.hard.term};
-  c.log.append({position.term, position.index, EntryKind::kData, std::move(payload)});
-  c.uncommitted_bytes += bytes;
-  c.flush_due = true;
-  return position;
+  return append_own(c, EntryKind::kData, std::move(payload));
+}
+
+Result<LogPosition> Raft::propose_change(const Change& change, Instant now) {
+  Core& c = *state_;
+  c.now = std::max(c.now, now);
+  return begin_change(c, change);
+}
+
+Result<void> Raft::transfer(ReplicaId to, Instant now) {
+  Core& c = *state_;
+  c.now = std::max(c.now, now);
+  return begin_transfer(c, to);
 }
 
 Result<void> Raft::read_index(uint64_t context, Instant now) {
@@ -305,6 +331,7 @@ void Raft::compact(LogIndex index) {
   Core& c = *state_;
   CHECK(index <= c.applied);
   c.log.compact(index);
+  c.members.compact(c.log.base().index);
 }
 
 void Raft::checkpoint_available(LogPosition position) {
@@ -313,11 +340,11 @@ void Raft::checkpoint_available(LogPosition position) {
   if (position.index > c.checkpoint.index) c.checkpoint = position;
 }
 
-void Raft::snapshot_failed(NodeId to) {
+void Raft::snapshot_failed(ReplicaId to) {
   if (Progress* p = state_->peer(to); p && p->flow == Flow::kSnapshot) unreachable(to);
 }
 
-void Raft::unreachable(NodeId to) {
+void Raft::unreachable(ReplicaId to) {
   Progress* p = state_->peer(to);
   if (!p) return;
   // A snapshot may have been installed and only its answer lost, or it was refused by one that is further: asking costs
@@ -327,12 +354,12 @@ void Raft::unreachable(NodeId to) {
   p->paused = true;  // until a heartbeat is answered: sending to a broken connection at once would only spin
 }
 
-NodeId Raft::id() const { return state_->config.id; }
+ReplicaId Raft::id() const { return state_->config.id; }
 Role Raft::role() const { return state_->role; }
 Term Raft::term() const { return state_->hard.term; }
-NodeId Raft::vote() const { return state_->hard.vote; }
+ReplicaId Raft::vote() const { return state_->hard.vote; }
 HardState Raft::durable_hard_state() const { return state_->hard_durable; }
-NodeId Raft::leader() const { return state_->leader; }
+ReplicaId Raft::leader() const { return state_->leader; }
 bool Raft::suspect() const { return state_->suspect; }
 LogIndex Raft::commit() const { return state_->commit; }
 LogIndex Raft::applied() const { return state_->applied; }
@@ -341,13 +368,16 @@ LogIndex Raft::first_index() const { return state_->log.first(); }
 LogIndex Raft::last_index() const { return state_->log.last(); }
 std::optional<Term> Raft::term_at(LogIndex index) const { return state_->log.term_at(index); }
 const Entry& Raft::entry_at(LogIndex index) const { return state_->log.at(index); }
-const std::vector<NodeId>& Raft::voters() const { return state_->config.voters; }
+const Configuration& Raft::configuration() const { return state_->members.now(); }
+LogIndex Raft::configuration_index() const { return state_->members.index(); }
+const Configuration& Raft::configuration_at(LogIndex index) const { return state_->members.at(index); }
+ReplicaId Raft::transferring_to() const { return state_->transfer.to; }
 bool Raft::committed_in_term() const { return state_->committed_in_term; }
 
-LogIndex Raft::match_index(NodeId voter) const {
+LogIndex Raft::match_index(ReplicaId member) const {
   if (state_->role != Role::kLeader) return {};
-  if (voter == state_->config.id) return state_->log.persisted();
-  const Progress* p = state_->peer(voter);
+  if (member == state_->config.id) return state_->log.persisted();
+  const Progress* p = state_->peer(member);
   return p ? p->match : LogIndex();
 }
 
@@ -374,6 +404,7 @@ std::string_view name_of(MessageType type) {
     case MessageType::kSnapshot: return "snapshot";
     case MessageType::kRestore: return "restore";
     case MessageType::kRestoreReply: return "restore-reply";
+    case MessageType::kTimeoutNow: return "timeout-now";
   }
   return "unknown";
 }

@@ -39,6 +39,7 @@
 #include "core/base/chance.h"
 #include "core/base/error.h"
 #include "core/base/time.h"
+#include "core/raft/configuration.h"
 #include "core/raft/types.h"
 
 namespace mneme::raft {
@@ -46,8 +47,10 @@ namespace mneme::raft {
 enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
 
 struct Config {
-  NodeId id;
-  std::vector<NodeId> voters;         // sorted, without duplicates, includes id
+  ReplicaId id;
+  // Of the group's first life, sorted and without duplicates: the configuration until the log or a checkpoint has one.
+  // Empty for a replica that was added later: it learns from its leader who belongs to the group.
+  std::vector<ReplicaId> voters;
   Duration election_timeout{1000ms};  // the actual one is drawn from [1, 2) times this, anew for every term
   Duration heartbeat_interval{200ms};
   // Of these, 0 is the value of limits.h.
@@ -62,6 +65,7 @@ struct Durable {
   LogPosition snapshot;        // the checkpoint's position; {0, 0}: none
   std::vector<Entry> entries;  // follow the snapshot without a gap
   bool suspect = false;
+  Configuration configuration;  // the checkpoint's; without voters: none
 };
 
 struct ReadState {
@@ -75,6 +79,7 @@ struct Ready {
   // replaced. If `snapshot` is set, it comes first: the files are durable already, the log restarts after it.
   std::optional<HardState> hard_state;
   std::optional<LogPosition> snapshot;
+  Configuration configuration;  // the snapshot's
   std::vector<Entry> entries;
   bool clear_suspect = false;
   std::vector<Message> messages;
@@ -94,8 +99,9 @@ class Raft {
   Raft(const Raft&) = delete;
   Raft& operator=(const Raft&) = delete;
 
-  // A message from another voter. One that makes no sense (unknown sender, old term) is dropped or refused, never
-  // CHECKed. kSnapshot is stepped when its files are durable here.
+  // A message from another replica of the group, not necessarily a member by what is known here. One that makes no
+  // sense (another addressee, old term) is dropped or refused, never CHECKed. kSnapshot is stepped when its files are
+  // durable here.
   void step(Message message, Instant now);
   // Does what is due at `now`. Call at next_deadline() or later; calling earlier is harmless.
   void tick(Instant now);
@@ -103,6 +109,14 @@ class Raft {
 
   // Appends to the leader's log. kUnavailable: not the leader, or too much is uncommitted; nothing happened.
   Result<LogPosition> propose(std::shared_ptr<const std::string> payload, Instant now);
+  // Begins to change who belongs to the group: appends the configuration that the change leads to, which is in force at
+  // once. A joint one is ended by its leader, whoever that is by then. One change at a time. kUnavailable: not the
+  // leader, or the last change or this leader's first entry is not committed yet: nothing happened, ask again.
+  // kInvalid: the change makes no sense (configuration.h).
+  Result<LogPosition> propose_change(const Change& change, Instant now);
+  // Hands leadership to a voter (thesis 3.10): no proposals are taken until it leads, or an election timeout has passed
+  // without that. kUnavailable: not the leader, or handing over already. kInvalid: not another voter.
+  Result<void> transfer(ReplicaId to, Instant now);
   // ReadIndex (thesis 6.4): answers in a later Ready's `reads` or `failed_reads`. kUnavailable: not the leader.
   // Calls between two Readys share one round of heartbeats. Waits for the first commit of the term (thesis 6.4, step
   // 1).
@@ -119,19 +133,19 @@ class Raft {
   // The newest checkpoint that can be sent to followers; position of kSnapshot messages.
   void checkpoint_available(LogPosition position);
   // A kSnapshot's files did not get through: the leader may try again.
-  void snapshot_failed(NodeId to);
+  void snapshot_failed(ReplicaId to);
   // The connection to `to` broke: what is in flight is lost, go back to probing.
-  void unreachable(NodeId to);
+  void unreachable(ReplicaId to);
   // Campaigns now, as if the election timeout had passed.
   void campaign(Instant now);
 
   // --- What observers may see; never changed by looking.
-  NodeId id() const;
+  ReplicaId id() const;
   Role role() const;
   Term term() const;
-  NodeId vote() const;
+  ReplicaId vote() const;
   HardState durable_hard_state() const;
-  NodeId leader() const;  // 0: unknown
+  ReplicaId leader() const;  // 0: unknown
   bool suspect() const;
   LogIndex commit() const;
   LogIndex applied() const;
@@ -142,10 +156,14 @@ class Raft {
   std::optional<Term> term_at(LogIndex index) const;
   // An index in [first_index, last_index]; valid until the next non-const call.
   const Entry& entry_at(LogIndex index) const;
-  const std::vector<NodeId>& voters() const;
-  // What this leader believes that a voter holds durably; 0 when not the leader.
-  LogIndex match_index(NodeId voter) const;
-  bool committed_in_term() const;  // the leader has committed an entry of its own term
+  const Configuration& configuration() const;  // in force here
+  LogIndex configuration_index() const;        // its entry's; at most first_index() - 1 when a checkpoint has it
+  // The one in force when the log ended at `index`, which is not before first_index() - 1.
+  const Configuration& configuration_at(LogIndex index) const;
+  // What this leader believes that a member holds durably; 0 when not the leader.
+  LogIndex match_index(ReplicaId member) const;
+  ReplicaId transferring_to() const;  // 0: nobody
+  bool committed_in_term() const;     // the leader has committed an entry of its own term
 
  private:
   struct State;

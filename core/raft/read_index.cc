@@ -26,6 +26,13 @@ void confirm_reads(Core& c, uint64_t round) {
   c.reads_pending.erase(c.reads_pending.begin(), c.reads_pending.begin() + static_cast<ptrdiff_t>(done));
 }
 
+void settle_rounds(Core& c) {
+  auto answered = [](const Progress& p) { return std::pair(p.sure_round, p.round); };
+  const uint64_t confirmed = agreed(c, c.round, answered);
+  confirm_reads(c, confirmed);
+  answer_restores(c, confirmed);
+}
+
 }  // namespace
 
 bool round_due(const Core& c) { return c.role == Role::kLeader && (reads_may_start(c) || restores_may_start(c)); }
@@ -39,8 +46,8 @@ void begin_round(Core& c) {
   }
   for (PendingRestore& restore : c.restores)
     if (restore.round == 0) restore.round = c.round;
-  if (c.sole_voter()) return confirm_reads(c, c.round);
   send_heartbeats(c, false);
+  settle_rounds(c);  // one that is the only voter confirms itself
 }
 
 void retry_rounds(Core& c) {
@@ -55,13 +62,7 @@ void on_round_answered(Core& c, Progress& p, const Message& m) {
   if (!m.suspect) p.sure_round = std::max(p.sure_round, m.round);
   if (p.sure_round == before && p.round == before_any) return;
   if (c.reads_pending.empty() && c.restores.empty()) return;
-
-  Agreement agreement;
-  agreement.add(c.round, c.round);
-  for (const Progress& peer : c.peers) agreement.add(peer.sure_round, peer.round);
-  uint64_t confirmed = agreement.reached(c.config.voters.size());
-  confirm_reads(c, confirmed);
-  answer_restores(c, confirmed);
+  settle_rounds(c);
 }
 
 void fail_reads(Core& c) {

@@ -120,15 +120,13 @@ void on_rejected(Core& c, Progress& p, const Message& m) {
 }
 
 void check_quorum(Core& c) {
-  Agreement heard;
   auto when = [](Instant t) { return static_cast<uint64_t>(std::max<int64_t>(t.ns, 0)); };
-  heard.add(when(c.now), when(c.now));
-  for (const Progress& p : c.peers) heard.add(when(p.heard), when(p.heard));
-  Instant quorum_heard{static_cast<int64_t>(heard.reached(c.config.voters.size()))};
+  auto heard = [&](const Progress& p) { return std::pair(when(p.heard), when(p.heard)); };
+  Instant quorum_heard{static_cast<int64_t>(agreed(c, when(c.now), heard))};
   c.check_at = quorum_heard + c.config.election_timeout;
   if (c.check_at > c.now) return;
   c.probes.reached(Probe::check_quorum_stepped_down);
-  become_follower(c, NodeId());
+  become_follower(c, ReplicaId());
 }
 
 }  // namespace
@@ -140,25 +138,18 @@ void start_leading(Core& c) {
   c.probes.reached(Probe::election_won);
   c.role = Role::kLeader;
   c.leader = c.term_leader = c.config.id;
-  c.peers.clear();
-  for (NodeId voter : c.config.voters) {
-    if (voter == c.config.id) continue;
-    Progress& p = c.peers.emplace_back();
-    p.id = voter;
-    p.probe_from(c.log.last().next());
-    p.heard = c.now;
-  }
-  c.heartbeat_at = c.sole_voter() ? kNever : c.now + c.config.heartbeat_interval;
-  c.check_at = c.sole_voter() ? kNever : c.now + c.config.election_timeout;
-  c.log.append({c.hard.term, c.log.last().next(), EntryKind::kNoop, nullptr});
-  c.flush_due = true;
+  c.heartbeat_at = c.check_at = kNever;
+  note_configuration(c);
+  // The group's first leader writes down whom it began with, so that a log tells everything to those who join.
+  if (c.members.index())
+    append_own(c, EntryKind::kNoop, nullptr);
+  else
+    append_own(c, EntryKind::kConfig, std::make_shared<const std::string>(encode(c.members.now())));
 }
 
 void advance_commit(Core& c) {
-  Agreement stored;
-  stored.add(c.log.persisted().value, c.log.persisted().value);
-  for (const Progress& p : c.peers) stored.add(p.sure_match.value, p.match.value);
-  LogIndex index(stored.reached(c.config.voters.size()));
+  auto stored = [](const Progress& p) { return std::pair(p.sure_match.value, p.match.value); };
+  LogIndex index(agreed(c, c.log.persisted().value, stored));
   if (index <= c.commit) return;
   if (c.log.term_at(index) != c.hard.term) {
     c.probes.reached(Probe::old_term_entry_not_counted);
@@ -166,6 +157,7 @@ void advance_commit(Core& c) {
   }
   raise_commit(c, index);
   c.flush_due = true;
+  settle_configuration(c);
 }
 
 void on_append_reply(Core& c, const Message& m) {
@@ -184,7 +176,11 @@ void on_append_reply(Core& c, const Message& m) {
   p->answered_upto(m.log.index);
   if (p->flow == Flow::kProbe || (p->flow == Flow::kSnapshot && p->match >= p->snapshot.index)) p->replicate();
   p->next = std::max(p->next, p->match.next());
-  if (news) advance_commit(c);
+  if (c.transfer.to == p->id && !c.transfer.told && p->match == c.log.last()) send_timeout_now(c);
+  if (news) {
+    advance_commit(c);
+    if (!(p = c.role == Role::kLeader ? c.peer(m.from) : nullptr)) return;  // changed with the configuration
+  }
   if (can_append(c, *p) || must_tell_commit(c, *p)) c.flush_due = true;
 }
 
@@ -229,6 +225,7 @@ void send_heartbeats(Core& c, bool timed) {
 
 void leader_tick(Core& c) {
   if (c.now >= c.check_at) check_quorum(c);
+  if (c.transfer.to && c.now >= c.transfer.until) c.transfer = {};
   if (c.role != Role::kLeader || c.now < c.heartbeat_at) return;
   c.heartbeat_at = c.now + c.config.heartbeat_interval;
   for (Progress& p : c.peers) {

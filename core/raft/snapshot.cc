@@ -15,12 +15,16 @@ void send_snapshot(Core& c, Progress& p) {
   Message m = message_to(c, p.id, MessageType::kSnapshot);
   m.log = c.checkpoint;
   m.commit = c.commit;
+  m.entries.push_back({c.checkpoint.term, c.checkpoint.index, EntryKind::kConfig,
+                       std::make_shared<const std::string>(encode(c.members.at(c.checkpoint.index)))});
   p.send_snapshot(c.checkpoint, c.now);
   send(c, std::move(m));
 }
 
 void on_snapshot(Core& c, const Message& m) {
-  if (!m.log.index || !m.log.term || !follow(c, m.from)) return;
+  if (!m.log.index || !m.log.term || m.entries.front().kind != EntryKind::kConfig) return;
+  auto configuration = decode_configuration(*m.entries.front().payload);
+  if (!configuration || !follow(c, m.from)) return;
   if (m.log.index <= c.commit) return acknowledge(c, m, {c.commit, *c.log.term_at(c.commit)});
   if (c.log.holds(m.log)) {
     raise_commit(c, m.log.index);
@@ -29,7 +33,8 @@ void on_snapshot(Core& c, const Message& m) {
   // Nothing of the log stays: what the snapshot covers is in it, and what is beyond follows a different past.
   if (c.log.last() >= m.log.index) c.probes.reached(Probe::snapshot_over_diverged_log);
   c.probes.reached(Probe::snapshot_installed);
-  c.log.restart_at(m.log, c.commit);
+  c.out.configuration = *configuration;
+  restart_at(c, m.log, std::move(*configuration));
   c.commit = m.log.index;
   c.commit_handed_out = m.log.index;
   c.checkpoint = m.log;

@@ -9,6 +9,7 @@
 
 #include "core/base/check.h"
 #include "core/raft/log.h"
+#include "core/raft/memberships.h"
 #include "core/raft/progress.h"
 #include "core/raft/quorum.h"
 #include "core/raft/raft.h"
@@ -32,7 +33,7 @@ struct PendingRead {
 
 // A suspect replica waits for this leader to prove its leadership (restore.cc).
 struct PendingRestore {
-  NodeId suspect;
+  ReplicaId suspect;
   uint64_t nonce;
   uint64_t round;  // 0: not begun
   LogPosition last;
@@ -53,7 +54,19 @@ struct Unstored {
   bool clears_suspect;
 };
 
-enum class Ballot : uint8_t { kNone, kGranted, kRefused };
+enum class Answer : uint8_t { kNone, kGranted, kRefused };
+
+struct Ballot {
+  ReplicaId voter;
+  Answer answer = Answer::kNone;
+};
+
+// A leader that hands over (thesis 3.10).
+struct Transfer {
+  ReplicaId to;  // 0: nobody
+  Instant until;
+  bool told = false;  // to campaign
+};
 
 struct Core {
   Core(Config config, Durable durable, Instant now, Chance& chance, Probes& probes);
@@ -67,14 +80,17 @@ struct Core {
   HardState hard_handed_out;
   HardState hard_durable;
   Log log;
+  Memberships members;
+  bool votes = false;           // is in the configuration's voters
+  bool votes_outgoing = false;  // is in its outgoing voters
   LogIndex commit;
   LogIndex commit_handed_out;
   LogIndex applied;
   LogPosition checkpoint;  // the newest that can be sent; {0, 0}: none
 
   Role role = Role::kFollower;
-  NodeId leader;
-  NodeId term_leader;  // who was believed to lead this term; stays when `leader` is given up
+  ReplicaId leader;
+  ReplicaId term_leader;  // who was believed to lead this term; stays when `leader` is given up
   Instant leader_heard;
   // Equal to the log of this term's leader up to here; not lowered within a term.
   LogIndex verified;
@@ -86,10 +102,12 @@ struct Core {
   Instant election_at;
   Duration patience{};          // drawn for this term and attempt
   uint64_t attempt = 0;         // elections tried in this term
-  std::vector<Ballot> ballots;  // as config.voters
+  std::vector<Ballot> ballots;  // one for each that this candidacy asks
+  bool transferred = false;     // the old leader asked for this candidacy
 
   // Leaders only.
-  std::vector<Progress> peers;  // the other voters, in their order
+  std::vector<Progress> peers;  // the other members, in their order
+  Transfer transfer;
   Instant heartbeat_at;
   Instant check_at;
   bool committed_in_term = false;
@@ -106,18 +124,39 @@ struct Core {
   uint64_t stored_number = 0;
   std::vector<Unstored> unstored;
 
-  bool sole_voter() const { return config.voters.size() == 1; }
-  Progress* peer(NodeId id) {
+  // Nobody else has to be asked for anything, nor told.
+  bool alone() const { return votes && members.now().voters.size() == 1 && !members.now().joint() && !learners(); }
+  bool learners() const { return !members.now().learners.empty(); }
+  Progress* peer(ReplicaId id) {
     for (Progress& p : peers)
       if (p.id == id) return &p;
     return nullptr;
   }
-  bool is_voter(NodeId id) const { return std::binary_search(config.voters.begin(), config.voters.end(), id); }
 };
+
+// How far the voters have come, of both halves if the configuration is joint (Raft section 6): what a majority of each
+// has reached (quorum.h). `own` is this replica's number; `said` gives a peer's, in good standing and at all. A replica
+// that is no voter, or not any more, adds nothing, and be it the leader.
+template <class Said>
+uint64_t agreed(const Core& c, uint64_t own, Said&& said) {
+  auto by = [&](const std::vector<ReplicaId>& voters, bool self, bool Progress::*votes) {
+    Agreement agreement;
+    if (self) agreement.add(own, own);
+    for (const Progress& p : c.peers) {
+      if (!(p.*votes)) continue;
+      auto [sure, any] = said(p);
+      agreement.add(sure, any);
+    }
+    return agreement.reached(voters.size());
+  };
+  const Configuration& now = c.members.now();
+  const uint64_t upto = by(now.voters, c.votes, &Progress::votes);
+  return now.joint() ? std::min(upto, by(now.outgoing, c.votes_outgoing, &Progress::votes_outgoing)) : upto;
+}
 
 // --- raft.cc: what all phases share.
 
-Message message_to(const Core& c, NodeId to, MessageType type);
+Message message_to(const Core& c, ReplicaId to, MessageType type);
 // At once, in parallel with the disk.
 void send(Core& c, Message m);
 // When everything known now is durable.
@@ -130,17 +169,37 @@ void send_reply(Core& c, Message m);
 // Enters a later term: nothing of the old one counts any more.
 void enter_term(Core& c, Term term);
 // Gives up leading or campaigning; the term stays.
-void become_follower(Core& c, NodeId leader);
+void become_follower(Core& c, ReplicaId leader);
 void raise_commit(Core& c, LogIndex index);
+
+// --- membership.cc: the log's operations, with the configurations that it carries.
+
+// A kConfig entry's payload was decoded by whoever made or received it.
+void append_entry(Core& c, Entry entry);
+// Of the leader's own: in its term, at the end of its log.
+LogPosition append_own(Core& c, EntryKind kind, std::shared_ptr<const std::string> payload);
+void truncate_from(Core& c, LogIndex index);
+void restart_at(Core& c, LogPosition position, Configuration configuration);
+// Works out what follows from the configuration in force.
+void note_configuration(Core& c);
+// The leader's next step once the configuration in force is committed: ends a joint one; leaves if it has no part in
+// it.
+void settle_configuration(Core& c);
+Result<LogPosition> begin_change(Core& c, const Change& change);
+Result<void> begin_transfer(Core& c, ReplicaId to);
+void send_timeout_now(Core& c);
+void on_timeout_now(Core& c, const Message& m);
 
 // --- election.cc
 
 // For this term and attempt; the running timer keeps its deadline.
 void draw_patience(Core& c);
 void rearm_election_timer(Core& c);
+bool may_campaign(const Core& c);
 void start_pre_vote(Core& c);
+void start_election(Core& c);
 // Somebody who must be believed leads this term. False: that contradicts what is known, drop the message.
-[[nodiscard]] bool follow(Core& c, NodeId from);
+[[nodiscard]] bool follow(Core& c, ReplicaId from);
 void on_pre_vote(Core& c, const Message& m);
 void on_vote(Core& c, const Message& m);
 void on_vote_reply(Core& c, const Message& m);

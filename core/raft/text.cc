@@ -8,10 +8,27 @@ namespace mneme::raft {
 
 std::string text_of(const LogPosition& p) { return fmt::format("{}/{}", p.index.value, p.term.value); }
 
+std::string text_of(ReplicaId id) {
+  return id.generation() == 0 ? fmt::format("{}", id.node().value)
+                              : fmt::format("{}.{}", id.node().value, id.generation());
+}
+
+std::string text_of(const Configuration& configuration) {
+  auto list = [](std::string_view name, const std::vector<ReplicaId>& ids) {
+    std::string text;
+    for (ReplicaId id : ids) text += fmt::format("{}{}", text.empty() ? "" : ",", text_of(id));
+    return ids.empty() ? text : fmt::format(" {} {}", name, text);
+  };
+  std::string text = list("voters", configuration.voters) + list("outgoing", configuration.outgoing) +
+                     list("learners", configuration.learners);
+  return text.empty() ? "nobody" : text.substr(1);
+}
+
 std::string head_of(const Message& m) {
-  std::string text = fmt::format("{}->{} {} term {}", m.from.value, m.to.value, name_of(m.type), m.term.value);
+  std::string text = fmt::format("{}->{} {} term {}", text_of(m.from), text_of(m.to), name_of(m.type), m.term.value);
   if (m.reject) text += " rejected";
   if (m.suspect) text += " suspect";
+  if (m.transfer) text += " transfer";
   switch (m.type) {
     case MessageType::kPreVote:
     case MessageType::kVote: text += " last " + text_of(m.log); break;
@@ -26,7 +43,8 @@ std::string head_of(const Message& m) {
     case MessageType::kRestore:
     case MessageType::kRestoreReply: text += fmt::format(" last {} nonce {}", text_of(m.log), m.round); break;
     case MessageType::kPreVoteReply:
-    case MessageType::kVoteReply: break;
+    case MessageType::kVoteReply:
+    case MessageType::kTimeoutNow: break;
   }
   return text;
 }

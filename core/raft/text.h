@@ -4,11 +4,16 @@
 
 #include <string>
 
+#include "core/raft/configuration.h"
 #include "core/raft/types.h"
 
 namespace mneme::raft {
 
 std::string text_of(const LogPosition& position);
+// "3", or "3.2" for generation 2 on node 3.
+std::string text_of(ReplicaId id);
+// "voters 1,2,3 outgoing 1,2 learners 4.1".
+std::string text_of(const Configuration& configuration);
 // Without the entries.
 std::string head_of(const Message& message);
 // With the first and last of the entries.

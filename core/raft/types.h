@@ -15,7 +15,7 @@ namespace mneme::raft {
 enum class EntryKind : uint8_t {
   kNoop = 0,    // committed by a new leader to learn what is committed; no payload
   kData = 1,    // opaque to raft
-  kConfig = 2,  // reserved for membership changes
+  kConfig = 2,  // the group's new configuration (configuration.h); raft's own
 };
 
 struct Entry {
@@ -30,7 +30,7 @@ struct Entry {
 // Must be durable before any message that depends on it is sent.
 struct HardState {
   Term term;
-  NodeId vote;  // who got this node's vote in `term`; 0: nobody yet
+  ReplicaId vote;  // who got this node's vote in `term`; 0: nobody yet
 
   bool operator==(const HardState&) const = default;
 };
@@ -52,17 +52,20 @@ enum class MessageType : uint8_t {
   kAppendReply,  // accepted: `log.index` is the last index known to match, durable there
   kHeartbeat,    // carries commit (bounded by the receiver's match) and the read round; 0: not answered
   kHeartbeatReply,
-  kSnapshot,  // `log` is the snapshot's position; its files travel apart, before this message is stepped
+  kSnapshot,  // `log` is the snapshot's position; its files travel apart, before this message is stepped; its one entry
+              // carries the configuration there
   kRestore,   // a suspect replica (see raft.h) asks the leader how far its log reaches
   kRestoreReply,
+  kTimeoutNow,  // the leader hands over: campaign at once (thesis 3.10)
 };
 
 struct Message {
   MessageType type = MessageType::kHeartbeat;
-  bool reject = false;   // replies
-  bool suspect = false;  // replies: said by a suspect replica (raft.h), does not count towards a majority
-  NodeId from;
-  NodeId to;
+  bool reject = false;    // replies
+  bool suspect = false;   // replies: said by a suspect replica (raft.h), does not count towards a majority
+  bool transfer = false;  // kVote: the leader itself asked for this election
+  ReplicaId from;
+  ReplicaId to;
   Term term;         // the sender's; pre-votes: the term it would campaign in
   LogPosition log;   // kAppend: what the entries follow; votes: the candidate's last entry; replies: see above
   LogPosition hint;  // rejected kAppend: where the follower suggests to probe next (thesis 5.3, by term)

@@ -38,7 +38,17 @@ Result<std::unique_ptr<Replica>> Replica::open(Env& env, ReplicaConfig config, L
   } else {
     machine = std::make_shared<kv::StateMachine>(&env.trace);
   }
-  raft::Durable durable{recovered.hard_state, recovered.checkpoint, std::move(recovered.entries), recovered.suspect};
+  for (const raft::Entry& entry : recovered.entries) {
+    if (entry.kind != raft::EntryKind::kConfig) continue;
+    if (auto read = raft::decode_configuration(entry.payload ? *entry.payload : std::string()); !read)
+      return fail(read.error().code, fmt::format("log entry {}: {}", entry.index.value, read.error().message));
+  }
+  raft::Durable durable{.hard_state = recovered.hard_state,
+                        .snapshot = recovered.checkpoint,
+                        .entries = std::move(recovered.entries),
+                        .suspect = recovered.suspect};
+  if (!machine->configuration().empty())
+    durable.configuration = TRY(raft::decode_configuration(machine->configuration()));
   env::log(env.trace, env::Level::kInfo, "replica", "term {}, checkpoint {}, log up to {}{}",
            durable.hard_state.term.value, durable.snapshot.index.value, last_position(durable).index.value,
            durable.suspect ? ", suspect" : "");
@@ -71,7 +81,7 @@ Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& tran
     raft_.checkpoint_available(checkpoint_);
     recorded_ = checkpoints_.keep(checkpoint_id_);
   }
-  if (observer_) observer_->started(config_.raft.id, raft_, machine_->applied(), machine_->digest());
+  if (observer_) observer_->started(config_.raft.id.node(), raft_, machine_->applied(), machine_->digest());
 }
 
 Replica::~Replica() = default;
@@ -134,12 +144,12 @@ void Replica::step(raft::Message message) {
 }
 
 void Replica::unreachable(NodeId to) {
-  raft_.unreachable(to);
+  raft_.unreachable(raft_.configuration().on(to));
   moved();
   wake();
 }
 
-void Replica::snapshot_failed(NodeId to) {
+void Replica::snapshot_failed(ReplicaId to) {
   raft_.snapshot_failed(to);
   moved();
   wake();
@@ -285,7 +295,7 @@ void Replica::install(const raft::LogPosition& position) {
   raft_.checkpoint_available(position);
   env_.trace.reached(Probe::snapshot_installed);
   env::log(env_.trace, env::Level::kInfo, "replica", "snapshot installed at index {}", position.index.value);
-  if (observer_) observer_->installed(config_.raft.id, position.index, machine_->digest());
+  if (observer_) observer_->installed(config_.raft.id.node(), position.index, machine_->digest());
   // What became of proposals below cannot be known from a snapshot.
   while (!proposed_.empty() && proposed_.begin()->first.first <= position.index)
     proposed_.begin()->second->settle(Outcome::kUnknown, "a snapshot replaced the log");
@@ -309,6 +319,8 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
       if (auto applied = machine_->apply(entry.index, *entry.payload, *this); !applied)
         return fail(ErrorCode::kCorrupt,
                     fmt::format("log entry {} cannot be applied: {}", entry.index.value, applied.error().message));
+    } else if (entry.kind == raft::EntryKind::kConfig) {
+      machine_->configure(entry.index, *entry.payload);
     } else {
       machine_->skip(entry.index);
     }
@@ -319,7 +331,7 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     settle_applied(entry);
     if (time_entry_ && entry.index >= time_entry_) time_entry_ = LogIndex();
     raft_.applied(entry.index);
-    if (observer_) observer_->applied(config_.raft.id, entry, machine_->digest());
+    if (observer_) observer_->applied(config_.raft.id.node(), entry, machine_->digest());
   }
   if (applied_bytes_ >= config_.checkpoint_log_bytes ||
       (!entries.empty() && (doubtful_checkpoint_ == checkpoint_id_ ||
@@ -417,7 +429,8 @@ void Replica::note_leader() {
   if (raft_.leader() != leader_seen_) {
     leader_seen_ = raft_.leader();
     if (leader_seen_)
-      env::log(env_.trace, env::Level::kInfo, "raft", "term {}: leader is n{}", raft_.term().value, leader_seen_.value);
+      env::log(env_.trace, env::Level::kInfo, "raft", "term {}: leader is n{}", raft_.term().value,
+               leader_seen_.node().value);
     leader_changed_.notify_all();
   }
 }

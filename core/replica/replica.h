@@ -60,7 +60,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
   Result<void> run_checkpoints();
 
   void step(raft::Message message);
-  void snapshot_failed(NodeId to);
+  void snapshot_failed(ReplicaId to);
   void unreachable(NodeId to);
   // That checkpoint is of no use: takes another one, as soon as there is something to be added to it.
   void renew_checkpoint(uint64_t checkpoint_id);
@@ -105,7 +105,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
 
   void wake() { work_.notify_one(); }
   void moved() {
-    if (observer_) observer_->moved(config_.raft.id, raft_);
+    if (observer_) observer_->moved(config_.raft.id.node(), raft_);
   }
   void arm_timer();
   Result<void> process();
@@ -150,7 +150,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
   std::deque<ReadCall> confirmed_;                       // waiting to be applied far enough
   uint64_t read_contexts_ = 0;
   LogIndex time_entry_;  // proposed to move log time; 0: none under way
-  NodeId leader_seen_;
+  ReplicaId leader_seen_;
   Call* replying_ = nullptr;  // whose replies the entry being applied gives
   std::vector<Staged> staged_;
 

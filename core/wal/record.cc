@@ -44,7 +44,7 @@ void put_hard_state(Writer<Bytes>& w, const raft::HardState& hard_state) {
 raft::HardState get_hard_state(Reader& r) {
   raft::HardState hard_state;
   hard_state.term = r.id<Term>();
-  hard_state.vote = r.id<NodeId>();
+  hard_state.vote = r.id<ReplicaId>();
   return hard_state;
 }
 

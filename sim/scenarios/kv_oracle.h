@@ -49,7 +49,7 @@ class KvOracle final : public replica::Observer {
     running_.erase(node.value);
   }
   // Its disk has gone back to an earlier state: what it promised with it holds no longer.
-  void rolled_back(NodeId node) { cluster_.rolled_back(node); }
+  void rolled_back(NodeId node) { cluster_.rolled_back(ReplicaId(node)); }
 
   // Something on its disk was, or may be, damaged: it may be suspect from its next start on.
   void damaged(NodeId node) { damaged_.insert(node.value); }

@@ -1,5 +1,6 @@
 #include "core/kv/checkpoint.h"
 
+#include "core/kv/checkpoint_format.h"
 #include "tests/test.h"
 #include "tests/unit/kv/support.h"
 
@@ -279,8 +280,56 @@ TEST_CASE("the loader survives random bytes and buffers no more than a block") {
   CHECK(fed.error().code == ErrorCode::kCorrupt);
 }
 
-TEST_CASE("the first version of the checkpoint format does not change") {
+// As the first version wrote it: a header that ends before the configuration.
+std::string as_version_1(std::string_view stream) {
+  std::string old;
+  uint64_t identity = 0;
+  for (uint64_t block = 0; !stream.empty(); ++block) {
+    Reader head(stream);
+    const size_t size = head.u32();
+    const uint8_t type = head.u8();
+    std::string payload(stream.substr(kBlockHeadBytes, size));
+    if (block == 0) {
+      payload.resize(64);
+      payload[8] = 1;
+    }
+    const size_t at = old.size();
+    Writer out(old);
+    out.u32(static_cast<uint32_t>(payload.size()));
+    out.u32(type);
+    out.u64(block_checksum(identity, block, std::string_view(old).substr(at, 8), payload));
+    out.raw(payload);
+    if (block == 0) identity = xxh3(payload);
+    stream.remove_prefix(kBlockHeadBytes + size);
+  }
+  return old;
+}
+
+TEST_CASE("the versions of the checkpoint format do not change, and the first one is still read") {
   std::string stream = sample_stream();
-  CHECK(stream.substr(16, 12) == std::string("MNEMECKP\1\0\0\0", 12));
-  CHECK(xxh3(stream) == 0x6301c2e140e66ae0);
+  CHECK(stream.substr(16, 12) == std::string("MNEMECKP\2\0\0\0", 12));
+  CHECK(xxh3(stream) == 0x4a4409b15aedec15);
+  std::string old = as_version_1(stream);
+  CHECK(old.substr(16, 12) == std::string("MNEMECKP\1\0\0\0", 12));
+  CHECK(xxh3(old) == 0x6301c2e140e66ae0);
+  auto loaded = load(old);
+  REQUIRE(loaded);
+  CHECK((*loaded)->configuration().empty());
+  CHECK((*loaded)->table().record_count() > 0);
+}
+
+TEST_CASE("a checkpoint has the group's configuration, and its digest covers it") {
+  Driver d;
+  d.run({"SET", "a", "1"});
+  auto configured = [&](std::string_view configuration) {
+    auto machine = load(checkpoint_of(d.machine())).value();
+    machine->configure(machine->applied().next(), configuration);
+    return machine;
+  };
+  auto one = configured("one");
+  auto loaded = load(checkpoint_of(*one));
+  REQUIRE(loaded);
+  CHECK((*loaded)->configuration() == "one");
+  CHECK((*loaded)->digest() == one->digest());
+  CHECK(configured("two")->digest() != one->digest());
 }

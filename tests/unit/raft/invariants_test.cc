@@ -13,7 +13,7 @@ namespace {
 struct Three {
   explicit Three(std::vector<Durable> durable = {{}, {}, {}}) {
     for (uint32_t n = 1; n <= 3; ++n) {
-      Config config{.id = NodeId(n), .voters = {NodeId(1), NodeId(2), NodeId(3)}};
+      Config config{.id = ReplicaId(n), .voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}};
       rafts.push_back(std::make_unique<Raft>(config, durable[n - 1], Instant{}, chance, probes));
     }
   }
@@ -32,7 +32,7 @@ struct Three {
   }
   void deliver(std::vector<Message> messages, uint32_t to) {
     for (Message& m : messages)
-      if (m.to == NodeId(to)) at(to).step(std::move(m), Instant{2'000'000'000});
+      if (m.to == ReplicaId(to)) at(to).step(std::move(m), Instant{2'000'000'000});
     seen(to);
   }
   void seen(uint32_t n) {
@@ -91,9 +91,9 @@ TEST_CASE("a replica that comes back without what was durable is noticed, unless
   three.drive(2);
   REQUIRE(three.at(2).persisted_index() == LogIndex(1));
   const Entry entry = three.at(2).entry_at(LogIndex(1));
-  const HardState hard{Term(1), NodeId(1)};
+  const HardState hard{Term(1), ReplicaId(1)};
   auto back_with = [&](Durable durable) {
-    Config config{.id = NodeId(2), .voters = {NodeId(1), NodeId(2), NodeId(3)}};
+    Config config{.id = ReplicaId(2), .voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}};
     const Raft raft(config, std::move(durable), Instant{}, three.chance, three.probes);
     return three.cluster.restarted(raft).value_or("");
   };
@@ -102,13 +102,13 @@ TEST_CASE("a replica that comes back without what was durable is noticed, unless
   CHECK(back_with({hard, {}, {}, true}) == "");
   CHECK(back_with({hard, {}, {}}) ==
         "node 2 in term 1: came back without entry 1 of term 1, which was durable, and is not suspect");
-  CHECK(back_with({{Term(1), NodeId()}, {}, {entry}}) ==
+  CHECK(back_with({{Term(1), ReplicaId()}, {}, {entry}}) ==
         "node 2 in term 1: came back without its vote for 1, which was durable");
   CHECK(back_with({{}, {}, {}}) == "node 2 in term 0: came back without term 1, which was durable");
 }
 
 TEST_CASE("a leader that commits an earlier term's entry by counting replicas is noticed") {
-  View before{.id = NodeId(1), .role = Role::kLeader, .term = Term(4), .vote = NodeId(1), .leader = NodeId(1)};
+  View before{.id = ReplicaId(1), .role = Role::kLeader, .term = Term(4), .vote = ReplicaId(1), .leader = ReplicaId(1)};
   before.commit = LogIndex(1);
   before.commit_term = Term(1);
   before.last = LogIndex(3);

@@ -20,8 +20,8 @@ struct Fixture {
   std::vector<Message> sent;
 
   explicit Fixture(size_t voters = 3, TestDisk disk = {}) {
-    for (size_t n = 1; n <= voters; ++n) replica.config.voters.push_back(NodeId(n));
-    replica.config.id = NodeId(1);
+    for (size_t n = 1; n <= voters; ++n) replica.config.voters.push_back(ReplicaId(n));
+    replica.config.id = ReplicaId(1);
     replica.disk = std::move(disk);
     replica.now = Instant{1'000'000'000};
     replica.start(chance, probes);
@@ -48,8 +48,8 @@ struct Fixture {
   Message from(uint64_t node, MessageType type, uint64_t term) {
     Message m;
     m.type = type;
-    m.from = NodeId(node);
-    m.to = NodeId(1);
+    m.from = ReplicaId(node);
+    m.to = ReplicaId(1);
     m.term = Term(term);
     return m;
   }
@@ -199,7 +199,7 @@ TEST_CASE("a commit index beyond what the message verified is not taken over", "
   CHECK(f.raft().commit() == LogIndex(1));
 }
 
-TEST_CASE("messages from strangers, to others, or with impossible numbers change nothing", "[raft]") {
+TEST_CASE("messages from nobody, to others, or with impossible numbers change nothing", "[raft]") {
   Fixture f;
   Message vote = f.from(2, MessageType::kVote, 5);
   auto unchanged = [&](Message m) {
@@ -207,13 +207,13 @@ TEST_CASE("messages from strangers, to others, or with impossible numbers change
     return !f.raft().has_ready() && f.raft().term() == Term(0);
   };
   Message m = vote;
-  m.from = NodeId(9);
+  m.from = ReplicaId();
   CHECK(unchanged(m));
   m = vote;
-  m.from = NodeId(1);
+  m.from = ReplicaId(1);
   CHECK(unchanged(m));
   m = vote;
-  m.to = NodeId(2);
+  m.to = ReplicaId(2);
   CHECK(unchanged(m));
   m = vote;
   m.term = Term(~0ull);
@@ -230,11 +230,11 @@ TEST_CASE("messages from strangers, to others, or with impossible numbers change
 TEST_CASE("a damaged tail that took the term with it does not lead to terms below the log's", "[raft]") {
   TestDisk disk;
   disk.entries = {entry(1, 4)};
-  disk.hard = {Term(2), NodeId(3)};
+  disk.hard = {Term(2), ReplicaId(3)};
   disk.suspect = true;
   Fixture f(3, disk);
   CHECK(f.raft().term() == Term(4));
-  CHECK(f.raft().vote() == NodeId());
+  CHECK(f.raft().vote() == ReplicaId());
   CHECK(f.replica.disk.hard.term == Term(4));
 }
 
@@ -242,7 +242,7 @@ TEST_CASE("a snapshot that gets lost without a word is sent again after a while,
           "[raft]") {
   TestDisk disk;
   disk.base = {LogIndex(10), Term(1)};
-  disk.hard = {Term(1), NodeId()};
+  disk.hard = {Term(1), ReplicaId()};
   Fixture f(3, disk);
   f.lead();
   Message reject = f.from(2, MessageType::kAppendReply, f.raft().term().value);
@@ -290,7 +290,7 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
       if (random(20) == 0) f.raft().campaign(f.replica.now);
       if (random(10) == 0) (void)f.raft().propose(std::make_shared<const std::string>("p"), f.replica.now);
       if (random(10) == 0) (void)f.raft().read_index(n, f.replica.now);
-      if (random(30) == 0) f.raft().unreachable(NodeId(random(6)));
+      if (random(30) == 0) f.raft().unreachable(ReplicaId(random(6)));
       if (random(30) == 0) f.raft().compact(f.raft().applied());
       f.raft().step(std::move(m), f.replica.now);
       f.settle();

@@ -44,6 +44,15 @@ void run_seeds(WorldOptions options, uint64_t seeds) {
     INFO(kProbeNames[static_cast<size_t>(probe)]);
     CHECK(probes.counts[static_cast<size_t>(probe)] > 0);
   }
+  if (options.founders > 0) {
+    for (Probe probe :
+         {Probe::joint_configuration_entered, Probe::joint_configuration_left, Probe::configuration_rolled_back,
+          Probe::second_change_refused, Probe::change_before_commit_refused, Probe::removed_leader_left,
+          Probe::leadership_handed_over}) {
+      INFO(kProbeNames[static_cast<size_t>(probe)]);
+      CHECK(probes.counts[static_cast<size_t>(probe)] > 0);
+    }
+  }
   if (!options.damage) return;
   CHECK(probes.counts[static_cast<size_t>(Probe::suspect_restored_by_leader)] > 0);
   CHECK(probes.counts[static_cast<size_t>(Probe::suspect_did_not_vote)] > 0);
@@ -62,4 +71,9 @@ TEST_CASE("five replicas under random faults stay safe and recover", "[raft]") {
 
 TEST_CASE("replicas that are never damaged are safe and recover under random faults", "[raft]") {
   run_seeds({.replicas = 3, .damage = false}, 300);
+}
+
+TEST_CASE("groups whose members change under random faults stay safe and recover", "[raft]") {
+  run_seeds({.replicas = 6, .damage = false, .founders = 3}, 400);
+  run_seeds({.replicas = 6, .founders = 4}, 400);
 }

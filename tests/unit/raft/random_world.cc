@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/raft/text.h"
+
 namespace mneme::raft {
 
 RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes)
@@ -23,7 +25,8 @@ RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes
   storm_ = random(3) == 0;
   hunt_ = random(2) * random(900);
   Config config;
-  for (size_t i = 0; i < options.replicas; ++i) config.voters.push_back(NodeId(i + 1));
+  const size_t founders = options.founders == 0 ? options.replicas : options.founders;
+  for (size_t i = 0; i < founders; ++i) config.voters.push_back(ReplicaId(i + 1));
   config.election_timeout = 100ms;
   config.heartbeat_interval = 20ms;
   config.max_append_bytes = random(2) == 0 ? 1 : 50 + random(400);  // 1: an entry at a time
@@ -31,8 +34,8 @@ RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes
   config.max_uncommitted_bytes = 4000;
   for (size_t i = 0; i < options.replicas; ++i) {
     replicas_[i].config = config;
-    replicas_[i].config.id = NodeId(i + 1);
-    start(i);
+    if (i < founders) replicas_[i].config.id = ReplicaId(i + 1);
+    if (i < founders) start(i);
   }
   faults_end_ = now_ + options.faulty;
   schedule(1ms, What::kClient);
@@ -76,6 +79,7 @@ std::optional<std::string> RandomWorld::run() {
     if (healed && now_ >= propose_at) {  // what was proposed may fall to a change of leaders
       propose_at = now_ + 300ms;
       for (size_t i = 0; i < replicas_.size(); ++i) {
+        if (!replicas_[i].raft) continue;
         auto position = replicas_[i].raft->propose(std::make_shared<const std::string>("last"), now_);
         if (position) last_asked = position->index;
         after_step(i);
@@ -102,14 +106,14 @@ void RandomWorld::handle(const Event& event) {
   size_t i = event.replica;
   switch (event.what) {
     case What::kDeliver:
-      if (!replicas_[i].raft) return;
+      if (!admit(i, event.message->to)) return;
       replicas_[i].raft->step(*event.message, now_);
       return after_step(i);
     case What::kStored:
       if (replicas_[i].raft && event.life == lives_[i].number) stored(i);
       return;
     case What::kRestart:
-      if (!replicas_[i].raft) start(i);
+      if (!replicas_[i].raft && replicas_[i].config.id) start(i);
       return;
     case What::kMend: cut_.clear(); return;
     case What::kClient: return client();
@@ -149,6 +153,7 @@ void RandomWorld::crash(size_t i, bool write_under_way_lost) {
 // A majority must be in good standing, or nobody is ever elected.
 bool RandomWorld::another_may_be_suspect() const {
   const auto suspects = std::count_if(replicas_.begin(), replicas_.end(), [](auto& r) { return r.disk.suspect; });
+  if (options_.founders > 0) return suspects == 0;  // of three voters or more, in each half
   return 2 * (static_cast<size_t>(suspects) + 1) < replicas_.size();
 }
 
@@ -258,8 +263,8 @@ void RandomWorld::stored(size_t i) {
 }
 
 void RandomWorld::send(Message m) {
-  size_t from = m.from.value - 1;
-  size_t to = m.to.value - 1;
+  size_t from = m.from.node().value - 1;
+  size_t to = m.to.node().value - 1;
   bool faulty = now_ < faults_end_;
   if (cut_.contains({from, to}) || (faulty && chance_in(loss_))) return;
   auto message = std::make_shared<Message>(std::move(m));
@@ -284,12 +289,65 @@ void RandomWorld::client() {
       std::string value = fmt::format("{}{}", ++next_value_, std::string(random(60), '.'));
       (void)replica.raft->propose(std::make_shared<const std::string>(std::move(value)), now_);
     }
-    if (chance_in(500)) {
+    if (options_.founders > 0 && chance_in(60)) churn(i);
+    if (chance_in(500) && replica.raft->role() == Role::kLeader) {
       lives_[i].reads.push_back({++next_value_, highest_commit()});
       if (!replica.raft->read_index(next_value_, now_)) violate("a leader refused a read");
     }
     after_step(i);
   }
+}
+
+// What an owner must see to: a message is for the replica it names, or makes that of a later generation.
+bool RandomWorld::admit(size_t i, ReplicaId id) {
+  TestReplica& replica = replicas_[i];
+  if (replica.config.id && id.generation() > replica.config.id.generation()) {
+    crash(i, true);
+    replica.config.id = ReplicaId();
+  }
+  if (!replica.config.id) {
+    replica.config.id = id;
+    replica.config.voters.clear();
+    replica.disk = {};
+    lives_[i].before_write.reset();
+    lives_[i].damaged = false;
+    lives_[i].checkpoint_state = 0;
+    start(i);
+  }
+  return replica.raft && replica.config.id == id;
+}
+
+// Asks a replica that believes it leads for some change, sensible or not.
+void RandomWorld::churn(size_t i) {
+  Raft& raft = *replicas_[i].raft;
+  const Configuration now = raft.configuration();
+  Change change;
+  switch (random(5)) {
+    case 0:
+    case 1:
+      for (size_t n = 0; n < replicas_.size(); ++n)
+        if (!now.on(NodeId(n + 1)) && chance_in(400)) change.add.push_back(ReplicaId(NodeId(n + 1), ++generation_));
+      break;
+    case 2:
+    case 3: {
+      size_t voters = now.voters.size();
+      for (ReplicaId id : now.learners)
+        if (chance_in(700)) change.promote.push_back(id), ++voters;
+      for (ReplicaId id : now.voters)
+        if (voters > 3 && chance_in(300)) change.remove.push_back(id), --voters;
+      break;
+    }
+    default:
+      if (chance_in(300)) {
+        for (ReplicaId id : now.learners)
+          if (chance_in(500)) change.remove.push_back(id);
+        break;
+      }
+      (void)raft.transfer(now.voters[random(now.voters.size())], now_);
+      return after_step(i);
+  }
+  (void)raft.propose_change(change, now_);
+  after_step(i);
 }
 
 void RandomWorld::compact(size_t i) {
@@ -302,12 +360,12 @@ void RandomWorld::compact(size_t i) {
   auto& unstored = replicas_[i].unstored;
   if (std::any_of(unstored.begin(), unstored.end(), [](const Ready& r) { return r.snapshot.has_value(); })) return;
   raft.checkpoint_available({upto, *raft.term_at(upto)});
-  replicas_[i].disk.compact({upto, *raft.term_at(upto)});
+  replicas_[i].disk.compact({upto, *raft.term_at(upto)}, raft.configuration_at(upto));
   lives_[i].checkpoint_state = chain_[upto.value - 1];
   // The checkpoint is a file of its own; damage to the log takes nothing of it.
   std::optional<TestDisk>& before = lives_[i].before_write;
   if (before && before->last() >= upto) {
-    before->compact({upto, *raft.term_at(upto)});
+    before->compact({upto, *raft.term_at(upto)}, raft.configuration_at(upto));
   } else {
     before.reset();
   }
@@ -357,7 +415,7 @@ void RandomWorld::fault() {
     schedule(between(10ms, 700ms), What::kMend);
   }
   if (chance_in(100) && replicas_[i].raft) {
-    replicas_[i].raft->unreachable(NodeId(1 + random(replicas_.size())));
+    replicas_[i].raft->unreachable(replicas_[random(replicas_.size())].config.id);
     after_step(i);
   }
   if (chance_in(50) && replicas_[i].raft) {
@@ -370,7 +428,15 @@ void RandomWorld::heal() {
   cut_.clear();
   slow_disk_ = 2ms;  // slower than the election timeout, nobody would ever be elected
   for (size_t i = 0; i < replicas_.size(); ++i)
-    if (!replicas_[i].raft) start(i);
+    if (!replicas_[i].raft && replicas_[i].config.id) start(i);
+}
+
+const Raft* RandomWorld::newest_leader() const {
+  const Raft* newest = nullptr;
+  for (const TestReplica& replica : replicas_)
+    if (replica.raft && replica.raft->role() == Role::kLeader && (!newest || replica.raft->term() > newest->term()))
+      newest = replica.raft.get();
+  return newest;
 }
 
 std::string RandomWorld::describe() const {
@@ -383,14 +449,20 @@ std::string RandomWorld::describe() const {
                         r.last_index().value, r.persisted_index().value, r.commit().value, lives_[i].applied.value,
                         r.suspect() ? " suspect" : "", lives_[i].reads.size());
     if (r.role() != Role::kLeader) continue;
-    for (NodeId voter : r.voters()) text += fmt::format(", {} has {}", voter.value, r.match_index(voter).value);
+    for (ReplicaId member : r.configuration().members())
+      text += fmt::format(", {} has {}", text_of(member), r.match_index(member).value);
   }
   return text;
 }
 
 bool RandomWorld::everybody_has(LogIndex index) const {
-  for (size_t i = 0; i < replicas_.size(); ++i) {
-    if (!replicas_[i].raft || lives_[i].applied < index || replicas_[i].raft->suspect() || !lives_[i].reads.empty())
+  const Raft* leader = newest_leader();
+  if (!leader || leader->configuration().joint()) return false;
+  for (ReplicaId member : leader->configuration().members()) {
+    const size_t i = member.node().value - 1;
+    const TestReplica& replica = replicas_[i];
+    if (!replica.raft || replica.config.id != member || lives_[i].applied < index || replica.raft->suspect() ||
+        !lives_[i].reads.empty())
       return false;
   }
   return true;

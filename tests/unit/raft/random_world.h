@@ -7,7 +7,9 @@
 // standing again, so an intact copy always survives. Power loss: all replicas stop at once, with nothing acknowledged
 // lost, and some, always a minority, come back suspect. With `lose_votes`, damage takes terms and votes with it. That
 // could elect two leaders of one term if a candidate still waited for votes all the while (raft.h asks owners to
-// prevent it); no seed is known that does.
+// prevent it); no seed is known that does. Membership: replicas are added as learners, promoted and removed, several at
+// a time, and leadership is handed over, whoever asks and whenever. A node's replica that was removed runs on, as if
+// nobody had told it, until its node is given a new one.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +49,7 @@ struct WorldOptions {
   Duration healing = 5s;  // how long recovery may take after them
   bool damage = true;
   bool lose_votes = false;
+  size_t founders = 0;  // of the replicas, who begin the group; the others join and leave. 0: all, for good
 };
 
 class RandomWorld {
@@ -98,9 +101,12 @@ class RandomWorld {
   void send(Message m);
   void client();
   size_t victim();
+  void churn(size_t i);
+  bool admit(size_t i, ReplicaId id);
   void fault();
   void compact(size_t i);
   void heal();
+  const Raft* newest_leader() const;
   std::string describe() const;
   bool everybody_has(LogIndex index) const;
   LogIndex highest_commit() const;
@@ -114,6 +120,7 @@ class RandomWorld {
   uint64_t order_ = 0;
   uint64_t steps_ = 0;
   uint64_t next_value_ = 0;
+  uint32_t generation_ = 0;                                     // the last that was given to a replica
   uint64_t loss_ = 0, duplication_ = 0, slow_ = 0, crash_ = 0;  // per mille
   Duration slow_disk_{};
   bool storm_ = false;  // faults follow each other fast

@@ -17,6 +17,7 @@ namespace mneme::raft {
 struct TestDisk {
   HardState hard;
   LogPosition base;
+  Configuration configuration;  // the checkpoint's at `base`; without voters: the group's first
   std::vector<Entry> entries;
   bool suspect = false;
 
@@ -26,6 +27,7 @@ struct TestDisk {
     if (ready.hard_state) hard = *ready.hard_state;
     if (ready.snapshot) {
       base = *ready.snapshot;
+      configuration = ready.configuration;
       entries.clear();
     }
     if (!ready.entries.empty()) {
@@ -37,15 +39,16 @@ struct TestDisk {
     if (ready.clear_suspect) suspect = false;
     return true;
   }
-  void compact(LogPosition position) {
+  void compact(LogPosition position, Configuration there) {
     if (position.index <= base.index) return;
+    configuration = std::move(there);
     size_t gone = position.index.value - base.index.value;
     entries.erase(entries.begin(), entries.begin() + static_cast<ptrdiff_t>(std::min(gone, entries.size())));
     base = position;
   }
   // Loses up to `count` entries at the end.
   void lose(size_t count) { entries.resize(entries.size() - std::min(count, entries.size())); }
-  Durable durable() const { return {hard, base, entries, suspect}; }
+  Durable durable() const { return {hard, base, entries, suspect, configuration}; }
 };
 
 struct TestReplica {

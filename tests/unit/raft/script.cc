@@ -14,6 +14,8 @@ namespace {
 
 std::string text_of(const Entry& entry) {
   std::string text = text_of(LogPosition{entry.index, entry.term});
+  if (entry.kind == EntryKind::kConfig)
+    return text + ":{" + text_of(decode_configuration(*entry.payload).value()) + "}";
   return entry.payload ? text + ":" + *entry.payload : text;
 }
 
@@ -161,7 +163,7 @@ void Script::execute(const std::string& verb, std::istringstream& rest) {
     LogIndex at = rest >> index ? LogIndex(index) : r.raft->applied();
     LogPosition position{at, r.raft->term_at(at).value()};
     r.raft->checkpoint_available(position);
-    r.disk.compact(position);
+    r.disk.compact(position, r.raft->configuration_at(at));
     settle(n);
   } else if (verb == "compact") {
     uint64_t index = 0;
@@ -171,7 +173,25 @@ void Script::execute(const std::string& verb, std::istringstream& rest) {
   } else if (verb == "unreachable" || verb == "snapshot-failed") {
     uint64_t peer = 0;
     rest >> peer;
-    verb == "unreachable" ? running(n).raft->unreachable(NodeId(peer)) : running(n).raft->snapshot_failed(NodeId(peer));
+    verb == "unreachable" ? running(n).raft->unreachable(named(peer)) : running(n).raft->snapshot_failed(named(peer));
+    settle(n);
+  } else if (verb == "join") {
+    join(n, rest);
+  } else if (verb == "add" || verb == "promote" || verb == "remove") {
+    Change change;
+    for (uint64_t other = 0; rest >> other;) {
+      if (verb == "add") change.add.push_back(ReplicaId(NodeId(other), ++generation_));
+      if (verb == "promote") change.promote.push_back(named(other));
+      if (verb == "remove") change.remove.push_back(named(other));
+    }
+    auto position = running(n).raft->propose_change(change, replica(n).now);
+    if (!position) print(fmt::format("{} refuses: {}", n, position.error().message));
+    settle(n);
+  } else if (verb == "transfer") {
+    uint64_t to = 0;
+    rest >> to;
+    auto begun = running(n).raft->transfer(named(to), replica(n).now);
+    if (!begun) print(fmt::format("{} refuses: {}", n, begun.error().message));
     settle(n);
   } else {
     throw std::runtime_error("no such command");
@@ -182,7 +202,7 @@ void Script::cluster(std::istringstream& rest) {
   size_t count = 0;
   rest >> count;
   Config config;
-  for (uint64_t n = 1; n <= count; ++n) config.voters.push_back(NodeId(n));
+  for (uint64_t n = 1; n <= count; ++n) config.voters.push_back(ReplicaId(n));
   for (std::string option; rest >> option;) {
     uint64_t value = std::stoull(option.substr(option.find('=') + 1));
     if (option.starts_with("append-bytes=")) config.max_append_bytes = value;
@@ -192,10 +212,29 @@ void Script::cluster(std::istringstream& rest) {
   shown_.resize(count);
   for (uint64_t n = 1; n <= count; ++n) {
     replica(n).config = config;
-    replica(n).config.id = NodeId(n);
+    replica(n).config.id = ReplicaId(n);
     replica(n).start(*this, *this);
     settle(n);
   }
+}
+
+ReplicaId Script::named(uint64_t n) { return replica(n).config.id; }
+
+void Script::join(uint64_t n, std::istringstream& rest) {
+  uint32_t generation = 0;
+  rest >> generation;
+  if (n > replicas_.size()) {
+    replicas_.resize(n);
+    shown_.resize(n);
+  }
+  TestReplica& r = replica(n);
+  if (r.raft) throw std::runtime_error("it is running");
+  r.config = replica(1).config;
+  r.config.id = ReplicaId(NodeId(n), generation);
+  r.config.voters.clear();
+  r.disk = {};
+  r.start(*this, *this);
+  settle(n);
 }
 
 void Script::restart(std::istringstream& rest) {
@@ -207,10 +246,10 @@ void Script::restart(std::istringstream& rest) {
   for (std::string option; rest >> option;) {
     if (option == "suspect") r.disk.suspect = true;
     if (option.starts_with("lose=")) r.disk.lose(std::stoull(option.substr(5)));
-    if (option.starts_with("term=")) r.disk.hard = {Term(std::stoull(option.substr(5))), NodeId()};
+    if (option.starts_with("term=")) r.disk.hard = {Term(std::stoull(option.substr(5))), ReplicaId()};
     rolled_back = !r.disk.suspect;
   }
-  if (rolled_back) cluster_.rolled_back(NodeId(n));
+  if (rolled_back) cluster_.rolled_back(ReplicaId(n));
   r.start(*this, *this);
   if (auto bad = cluster_.restarted(*r.raft)) print("VIOLATION " + *bad);
   settle(n);
@@ -241,7 +280,7 @@ bool Script::deliver_one(Link link) {
   Message m = std::move(queue.front());
   queue.pop_front();
   TestReplica& to = replica(link.second);
-  if (!to.raft) return true;
+  if (!to.raft || to.config.id != m.to) return true;
   print("> " + with_entries(m));
   to.raft->step(std::move(m), to.now);
   settle(link.second);
@@ -262,9 +301,11 @@ void Script::deliver_all() {
 }
 
 void Script::send(Message m) {
-  bool lost = isolated_.contains(m.from.value) || isolated_.contains(m.to.value);
+  const uint64_t from = m.from.node().value;
+  const uint64_t to = m.to.node().value;
+  bool lost = isolated_.contains(from) || isolated_.contains(to) || to > replicas_.size();
   print(with_entries(m) + (lost ? " (lost)" : ""));
-  if (!lost) network_[{m.from.value, m.to.value}].push_back(std::move(m));
+  if (!lost) network_[{from, to}].push_back(std::move(m));
 }
 
 void Script::settle(uint64_t n) {
@@ -273,7 +314,7 @@ void Script::settle(uint64_t n) {
   if (!manual_.contains(n) && !r.unstored.empty()) persist(n, SIZE_MAX);
   std::string shown = fmt::format("{} is {} in term {}{}", n, name_of(r.raft->role()), r.raft->term().value,
                                   r.raft->suspect() ? ", suspect" : "");
-  if (r.raft->leader()) shown += fmt::format(", leader {}", r.raft->leader().value);
+  if (r.raft->leader()) shown += fmt::format(", leader {}", text_of(r.raft->leader()));
   if (shown_[n - 1] != shown) print(shown);
   shown_[n - 1] = shown;
   if (auto bad = r.check()) print("VIOLATION " + *bad);
@@ -283,8 +324,9 @@ void Script::settle(uint64_t n) {
 void Script::take(uint64_t n, Ready ready) {
   std::string text;
   if (ready.hard_state)
-    text += fmt::format(" term {} vote {}", ready.hard_state->term.value, ready.hard_state->vote.value);
-  if (ready.snapshot) text += " snapshot " + text_of(*ready.snapshot);
+    text += fmt::format(" term {} vote {}", ready.hard_state->term.value, text_of(ready.hard_state->vote));
+  if (ready.snapshot)
+    text += fmt::format(" snapshot {} {{{}}}", text_of(*ready.snapshot), text_of(ready.configuration));
   if (!ready.entries.empty()) text += " entries" + text_of(ready.entries);
   if (ready.clear_suspect) text += " clear-suspect";
   if (!text.empty()) print(fmt::format("{} stores{}", n, text));
@@ -330,13 +372,14 @@ void Script::show_state(uint64_t n) {
   if (!r.raft) return print(fmt::format("{} is down", n));
   std::string text =
       fmt::format("{}: {} term {} vote {} leader {} commit {} applied {} persisted {} last {}{}", n,
-                  name_of(r.raft->role()), r.raft->term().value, r.raft->vote().value, r.raft->leader().value,
+                  name_of(r.raft->role()), r.raft->term().value, text_of(r.raft->vote()), text_of(r.raft->leader()),
                   r.raft->commit().value, r.raft->applied().value, r.raft->persisted_index().value,
                   r.raft->last_index().value, r.raft->suspect() ? " suspect" : "");
   if (r.raft->role() == Role::kLeader)
-    for (NodeId voter : r.raft->voters())
-      text += fmt::format("{} {}:{}", voter == r.raft->voters().front() ? " match" : "", voter.value,
-                          r.raft->match_index(voter).value);
+    for (bool first = true; ReplicaId member : r.raft->configuration().members())
+      text += fmt::format("{} {}:{}", std::exchange(first, false) ? " match" : "", text_of(member),
+                          r.raft->match_index(member).value);
+  if (r.raft->configuration_index()) text += " {" + text_of(r.raft->configuration()) + "}";
   print(text);
 }
 

@@ -19,6 +19,9 @@
 //                                                term; unless it is suspect, without its knowledge
 //   checkpoint N [INDEX] | compact N INDEX       a checkpoint at what is applied; the log forgets up to there
 //   unreachable N PEER | snapshot-failed N PEER
+//   join N GENERATION                            a new replica on node N, with an empty disk, that knows of no group
+//   add N NODE... | promote N NODE... | remove N NODE...   leader N begins a change of membership
+//   transfer N TO
 //   log [N...] | state [N...]
 #pragma once
 
@@ -52,6 +55,8 @@ class Script : private Chance, private Probes {
   bool deliver_one(Link link);
   void persist(uint64_t n, size_t count);
   void restart(std::istringstream& rest);
+  void join(uint64_t n, std::istringstream& rest);
+  ReplicaId named(uint64_t n);  // the replica on that node
   void show_log(uint64_t n);
   void show_state(uint64_t n);
   void settle(uint64_t n);
@@ -69,7 +74,8 @@ class Script : private Chance, private Probes {
   std::map<Link, std::deque<Message>> network_;
   ClusterInvariants cluster_;
   std::string output_;
-  std::string acting_;  // who acts, for probes
+  uint32_t generation_ = 0;  // the last that was given to a replica
+  std::string acting_;       // who acts, for probes
 };
 
 }  // namespace mneme::raft

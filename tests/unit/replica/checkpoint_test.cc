@@ -118,7 +118,7 @@ Result<void> feed(Env& env, Replica& replica, const Watched& watched, raft::LogP
     const std::string key = fmt::format("k{}", index.value % 60);
     const std::string value = fmt::format("v{}", index.value);
     batch.add({}, std::vector<std::string_view>{"SET", key, value});
-    raft::Message append{.type = raft::MessageType::kAppend, .from = NodeId(2), .to = NodeId(1)};
+    raft::Message append{.type = raft::MessageType::kAppend, .from = ReplicaId(2), .to = ReplicaId(1)};
     append.term = Term(last.term.value + 1);
     append.log = last;
     append.commit = index;
@@ -224,15 +224,19 @@ TEST_CASE("a checkpoint found damaged is replaced once, as soon as there is some
 Result<void> receive(Env&, Replica& replica, const std::shared_ptr<CheckpointStore::Keep>& keep, Term term,
                      LogIndex index) {
   auto machine = std::make_shared<kv::StateMachine>();
-  for (LogIndex i{1}; i <= index; i = i.next()) machine->skip(i);
+  const raft::Configuration configuration{.voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}};
+  machine->configure(LogIndex(1), raft::encode(configuration));
+  for (LogIndex i{2}; i <= index; i = i.next()) machine->skip(i);
   auto part = TRY(replica.checkpoints().create(keep->id()));
   kv::CheckpointWriter writer(*machine, term);
   for (std::string chunk = writer.next_chunk(4096); !chunk.empty(); chunk = writer.next_chunk(4096))
     TRY(part->write(chunk));
   TRY(part->finish());
-  raft::Message message{.type = raft::MessageType::kSnapshot, .from = NodeId(2), .to = NodeId(1)};
+  raft::Message message{.type = raft::MessageType::kSnapshot, .from = ReplicaId(2), .to = ReplicaId(1)};
   message.term = term;
   message.log = {index, term};
+  message.entries.push_back(
+      {term, index, raft::EntryKind::kConfig, std::make_shared<const std::string>(machine->configuration())});
   replica.snapshot_received(std::move(message), keep, std::move(machine));
   return {};
 }

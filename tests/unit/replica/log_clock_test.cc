@@ -104,7 +104,8 @@ TEST_CASE("a leader that comes back begins at what another has put into its log 
     with_one_of_three(offset, [](sim::Machine&, Env& env, Replica& replica, Others& others) {
       stamp_now(env, replica);
       const uint64_t term = replica.raft().term().value + 1;
-      raft::Message append{.type = raft::MessageType::kAppend, .from = NodeId(2), .to = NodeId(1), .term = Term(term)};
+      raft::Message append{
+          .type = raft::MessageType::kAppend, .from = ReplicaId(2), .to = ReplicaId(1), .term = Term(term)};
       append.log = {LogIndex(1), Term(1)};
       append.entries.push_back(entry_at(2, term, kLogTimeMs + kHourMs));
       replica.step(std::move(append));

@@ -29,8 +29,8 @@ inline Result<std::unique_ptr<wal::Log>> open_log(Env& env) {
 }
 
 inline ReplicaConfig config_of(size_t voters) {
-  ReplicaConfig config{.group = kGroup, .raft = {.id = NodeId(1)}, .directory = "group-1"};
-  for (size_t n = 1; n <= voters; ++n) config.raft.voters.push_back(NodeId(n));
+  ReplicaConfig config{.group = kGroup, .raft = {.id = ReplicaId(1)}, .directory = "group-1"};
+  for (size_t n = 1; n <= voters; ++n) config.raft.voters.push_back(ReplicaId(n));
   config.checkpoint_log_bytes = 1024 * limits::kMiB;
   return config;
 }

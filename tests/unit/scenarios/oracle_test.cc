@@ -87,12 +87,12 @@ struct Nothing final : Chance, Probes {
   bool rarely(Site, uint64_t) override { return false; }
   void reached(Probe) override {}
 };
-const raft::Config kOneOfThree{.id = NodeId(1), .voters = {NodeId(1), NodeId(2), NodeId(3)}};
+const raft::Config kOneOfThree{.id = ReplicaId(1), .voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}};
 
 TEST_CASE("what a crashed process still shows is no promise", "[scenarios]") {
   Nothing nothing;
   auto with_entries = [&](uint64_t count) {
-    raft::Durable durable{.hard_state = {Term(1), NodeId()}};
+    raft::Durable durable{.hard_state = {Term(1), ReplicaId()}};
     for (uint64_t i = 1; i <= count; ++i) durable.entries.push_back({Term(1), LogIndex(i), raft::EntryKind::kNoop, {}});
     return std::make_unique<raft::Raft>(kOneOfThree, std::move(durable), Instant{}, nothing, nothing);
   };

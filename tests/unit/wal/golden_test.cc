@@ -32,7 +32,7 @@ void write_sample(World& w) {
   Batch batch;
   const std::vector<raft::Entry> entries = {
       {Term(2), LogIndex(1)}, entry(2, 2, "a value"), entry(3, 2, std::string(1100, '\0')), entry(4, 3, "")};
-  batch.hard_state(GroupId(1), {Term(3), NodeId(2)});
+  batch.hard_state(GroupId(1), {Term(3), ReplicaId(2)});
   batch.entries(GroupId(1), entries);
   REQUIRE(log->append(batch).has_value());
   batch.clear();
@@ -40,7 +40,7 @@ void write_sample(World& w) {
   batch.restart(GroupId(2), {LogIndex(40), Term(9)}, 12);
   batch.suspect(GroupId(2), true);
   batch.suspect(GroupId(), true);
-  batch.hard_state(GroupId(3), {Term(1), NodeId(1)});
+  batch.hard_state(GroupId(3), {Term(1), ReplicaId(1)});
   batch.remove_group(GroupId(3));
   REQUIRE(log->append(batch).has_value());
   append_entry(*log, batch, GroupId(2), entry(41, 9, "after the snapshot"));
@@ -80,7 +80,7 @@ TEST_CASE("a segment of format version 1 is written, read and told as ever", "[w
     CHECK(log->unknown_groups_suspect());
     auto groups = log->take_recovered();
     REQUIRE(groups.size() == 2);
-    CHECK(groups[0].hard_state == raft::HardState{Term(3), NodeId(2)});
+    CHECK(groups[0].hard_state == raft::HardState{Term(3), ReplicaId(2)});
     CHECK(groups[0].checkpoint == raft::LogPosition{LogIndex(1), Term(2)});
     CHECK(groups[0].checkpoint_id == 11);
     CHECK_FALSE(groups[0].suspect);

@@ -30,9 +30,9 @@ TEST_CASE("what was appended is recovered, group by group", "[wal]") {
       put(*log, batch);
       CHECK(log->durable_sequence() == 1);
       std::vector<raft::Entry> entries = {entry(1, 3, "a"), entry(2, 3, ""), {Term(3), LogIndex(3)}};
-      batch.hard_state(kOne, {Term(3), NodeId(2)});
+      batch.hard_state(kOne, {Term(3), ReplicaId(2)});
       batch.entries(kOne, entries);
-      batch.hard_state(kTwo, {Term(1), NodeId(0)});
+      batch.hard_state(kTwo, {Term(1), ReplicaId(0)});
       batch.suspect(kTwo, true);
       CHECK_FALSE(batch.empty());
       put(*log, batch);
@@ -41,7 +41,7 @@ TEST_CASE("what was appended is recovered, group by group", "[wal]") {
       append_entry(*log, batch, kOne, entry(5, 4, "replaces 5 and 6"));
       batch.clear();
       batch.checkpoint(kOne, {LogIndex(2), Term(3)}, 77);
-      batch.hard_state(GroupId(3), {Term(9), NodeId(1)});
+      batch.hard_state(GroupId(3), {Term(9), ReplicaId(1)});
       batch.remove_group(GroupId(3));
       put(*log, batch);
     }
@@ -49,7 +49,7 @@ TEST_CASE("what was appended is recovered, group by group", "[wal]") {
     auto groups = log->take_recovered();
     REQUIRE(groups.size() == 2);
     CHECK(groups[0].group == kOne);
-    CHECK(groups[0].hard_state == raft::HardState{Term(3), NodeId(2)});
+    CHECK(groups[0].hard_state == raft::HardState{Term(3), ReplicaId(2)});
     CHECK(groups[0].checkpoint == raft::LogPosition{LogIndex(2), Term(3)});
     CHECK(groups[0].checkpoint_id == 77);
     CHECK_FALSE(groups[0].suspect);
@@ -116,7 +116,7 @@ TEST_CASE("segments follow one another, and are freed once checkpoints cover the
     Batch batch;
     {
       auto log = w.opened();
-      batch.hard_state(kTwo, {Term(8), NodeId(3)});
+      batch.hard_state(kTwo, {Term(8), ReplicaId(3)});
       put(*log, batch);
       for (uint64_t i = 1; i <= 100; ++i) {
         if (i % 7 == 0) REQUIRE(log->prepare_next().has_value());
@@ -142,7 +142,7 @@ TEST_CASE("segments follow one another, and are freed once checkpoints cover the
     REQUIRE(groups.size() == 2);
     REQUIRE(groups[0].entries.size() == 40);
     CHECK(groups[0].entries.front().index == LogIndex(61));
-    CHECK(groups[1].hard_state == raft::HardState{Term(8), NodeId(3)});
+    CHECK(groups[1].hard_state == raft::HardState{Term(8), ReplicaId(3)});
     batch.clear();
     batch.restart(kOne, {LogIndex(500), Term(2)}, 6);
     batch.remove_group(kTwo);
@@ -168,7 +168,7 @@ TEST_CASE("a frame larger than a segment gets a segment of its size, and a large
       for (uint64_t i = 1; i <= 40; ++i) entries.push_back(entry(i, 1, std::string(500 + i, static_cast<char>(i))));
       {
         auto log = w.opened();
-        batch.hard_state(kOne, {Term(1), NodeId(1)});
+        batch.hard_state(kOne, {Term(1), ReplicaId(1)});
         batch.entries(kOne, entries);
         put(*log, batch);
         CHECK((log->durable_sequence() > 5) == (max_frame == 4096));

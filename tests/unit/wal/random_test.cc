@@ -241,7 +241,7 @@ class Program {
       group.entries.push_back(e);
       batch.entries(group_id, std::span(&e, 1));
     } else if (what < 78) {
-      group.hard_state = {group.hard_state.term.next(), NodeId(random_.below(4))};
+      group.hard_state = {group.hard_state.term.next(), ReplicaId(random_.below(4))};
       batch.hard_state(group_id, group.hard_state);
     } else if (what < 90) {
       if (group.entries.empty()) return;

@@ -74,9 +74,9 @@ TEST_CASE("records that do not follow from what went before are corrupt", "[wal]
     auto applied = table.apply(bytes, 1);
     return !applied && applied.error().code == ErrorCode::kCorrupt;
   };
-  const Record term_2{.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(2), NodeId(1)}};
-  CHECK(refuses({term_2}, {}, {.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(1), NodeId(1)}}));
-  CHECK(refuses({term_2}, {}, {.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(2), NodeId(3)}}));
+  const Record term_2{.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(2), ReplicaId(1)}};
+  CHECK(refuses({term_2}, {}, {.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(1), ReplicaId(1)}}));
+  CHECK(refuses({term_2}, {}, {.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(2), ReplicaId(3)}}));
   CHECK(refuses({}, {entry(1, 1, "")}, {.position = {LogIndex(3), Term(1)}}));
   CHECK(refuses({}, {}, {.position = {LogIndex(2), Term(1)}}));
   const Record at_9{.type = RecordType::kCheckpoint, .group = kOne, .checkpoint = {LogIndex(9), Term(1)}};
