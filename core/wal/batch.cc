@@ -5,9 +5,9 @@
 
 namespace mneme::wal {
 
-void Batch::entries(GroupId group, std::span<const raft::Entry> entries) {
+void Batch::entries(GroupId group, std::span<const raft::Entry> entries, uint32_t generation) {
   CHECK(group);
-  for (const raft::Entry& entry : entries) encode_entry(frame_, group, entry);
+  for (const raft::Entry& entry : entries) encode_entry(frame_, group, generation, entry);
   records_ += static_cast<uint32_t>(entries.size());
 }
 
@@ -36,9 +36,14 @@ void Batch::restart(GroupId group, const raft::LogPosition& position, uint64_t i
 
 void Batch::suspect(GroupId group, bool on) { state({.type = RecordType::kSuspect, .group = group, .suspect = on}); }
 
-void Batch::remove_group(GroupId group) {
+void Batch::begin_replica(GroupId group, uint32_t generation) {
   CHECK(group);
-  state({.type = RecordType::kRemoved, .group = group});
+  state({.type = RecordType::kBegun, .group = group, .generation = generation});
+}
+
+void Batch::remove_replica(GroupId group, uint32_t generation) {
+  CHECK(group);
+  state({.type = RecordType::kRemoved, .group = group, .generation = generation, .has_generation = true});
 }
 
 void Batch::clear() {

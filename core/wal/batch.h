@@ -15,7 +15,7 @@ class Batch {
   Batch() { clear(); }
 
   // Consecutive indices, of which the first replaces everything from there on.
-  void entries(GroupId group, std::span<const raft::Entry> entries);
+  void entries(GroupId group, std::span<const raft::Entry> entries, uint32_t generation = 0);
   void hard_state(GroupId group, const raft::HardState& hard_state);
   // This node's own checkpoint `id`, durable already, covers the log up to there.
   void checkpoint(GroupId group, const raft::LogPosition& position, uint64_t id);
@@ -23,7 +23,11 @@ class Batch {
   void restart(GroupId group, const raft::LogPosition& position, uint64_t id);
   // Group 0 stands for all groups that the log has no other record of; see Log::unknown_groups_suspect().
   void suspect(GroupId group, bool on);
-  void remove_group(GroupId group);
+  // The node has a replica of that generation from here on; there was none, or it was removed. Not needed for one of
+  // generation 0, which is there with its first record.
+  void begin_replica(GroupId group, uint32_t generation);
+  // The replica is gone, and neither it nor one of an earlier generation begins again.
+  void remove_replica(GroupId group, uint32_t generation);
 
   bool empty() const { return records_ == 0; }
   size_t bytes() const { return frame_.size() - kFrameHeaderBytes + state_.size(); }

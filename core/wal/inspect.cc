@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/raft/text.h"
 #include "core/wal/record.h"
 #include "core/wal/replay.h"
 #include "core/wal/segment_file.h"
@@ -31,24 +32,26 @@ std::string_view name_of(raft::EntryKind kind) {
   return "?";
 }
 
-std::string text_of(const raft::LogPosition& position) {
+std::string stated(const raft::LogPosition& position) {
   return fmt::format("{} of term {}", position.index.value, position.term.value);
 }
 
 std::string text_of(const Record& r) {
   switch (r.type) {
     case RecordType::kEntry:
-      return fmt::format("entry {}, {}, {} bytes", text_of(r.position), name_of(r.entry_kind), r.payload.size());
+      return fmt::format("entry {}, {}, {} bytes", stated(r.position), name_of(r.entry_kind), r.payload.size());
     case RecordType::kHardState:
-      return fmt::format("term {}, vote {}", r.hard_state.term.value, r.hard_state.vote.value);
+      return fmt::format("term {}, vote {}", r.hard_state.term.value, raft::text_of(r.hard_state.vote));
     case RecordType::kCheckpoint:
       return fmt::format("{} {} at {}", r.restart ? "restart after checkpoint" : "checkpoint", r.checkpoint_id,
-                         text_of(r.checkpoint));
+                         stated(r.checkpoint));
     case RecordType::kSuspect: return r.suspect ? "suspect" : "no longer suspect";
-    case RecordType::kRemoved: return "removed";
+    case RecordType::kRemoved:
+      return r.has_generation ? fmt::format("replica of generation {} removed", r.generation) : "removed";
+    case RecordType::kBegun: return fmt::format("replica of generation {} begins", r.generation);
     case RecordType::kSummary:
       return fmt::format("summary: term {}, vote {}, checkpoint {} at {}, last entry {}{}", r.hard_state.term.value,
-                         r.hard_state.vote.value, r.checkpoint_id, text_of(r.checkpoint), text_of(r.last),
+                         raft::text_of(r.hard_state.vote), r.checkpoint_id, stated(r.checkpoint), stated(r.last),
                          r.suspect ? ", suspect" : "");
   }
   return "?";

@@ -38,6 +38,7 @@ struct Options {
 
 struct GroupState {
   GroupId group;
+  uint32_t generation = 0;  // of the replica
   raft::HardState hard_state;
   raft::LogPosition checkpoint;
   uint64_t checkpoint_id = 0;
@@ -62,8 +63,12 @@ class Log {
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  // Once, after open(): every group that has records and was not removed, by id.
+  // Once, after open(): every group that has a replica here, by id.
   std::vector<GroupState> take_recovered() { return std::move(recovered_); }
+  // The highest generation of the node's replicas of the group that were removed; nothing: none was. It is never
+  // forgotten, so that no message can bring one back.
+  std::optional<uint32_t> removed_generation(GroupId group) const { return table_.removed(group); }
+  const std::map<GroupId, uint32_t>& removed_generations() const { return table_.removed(); }
   // Frames were lost that may have held the only records of a group: a group of which take_recovered() says nothing,
   // and which existed before, is suspect. It is recorded as such when it gets its first record.
   bool unknown_groups_suspect() const { return table_.unknown_suspect(); }

@@ -11,14 +11,16 @@ namespace {
 
 constexpr size_t kPrefixBytes = 8;
 constexpr uint16_t kHasPayload = 1;
+constexpr uint16_t kHasGeneration = 1;
 
-size_t body_bytes(RecordType type) {
+size_t body_bytes(RecordType type, bool has_generation) {
   switch (type) {
     case RecordType::kEntry: return kEntryRecordBytes - kPrefixBytes;
     case RecordType::kHardState: return 24;
     case RecordType::kCheckpoint: return 32;
     case RecordType::kSuspect: return 8;
-    case RecordType::kRemoved: return 8;
+    case RecordType::kRemoved: return has_generation ? 16 : 8;
+    case RecordType::kBegun: return 16;
     case RecordType::kSummary: return 64;
   }
   return 0;
@@ -50,7 +52,7 @@ raft::HardState get_hard_state(Reader& r) {
 
 }  // namespace
 
-void encode_entry(Bytes& out, GroupId group, const raft::Entry& entry) {
+void encode_entry(Bytes& out, GroupId group, uint32_t generation, const raft::Entry& entry) {
   const size_t payload = entry.payload_bytes();
   CHECK(payload <= limits::kMaxEntryBytes);
   uint8_t r[kEntryRecordBytes];
@@ -61,7 +63,8 @@ void encode_entry(Bytes& out, GroupId group, const raft::Entry& entry) {
   store_le(r + 8, group.value);
   store_le(r + 16, entry.index.value);
   store_le(r + 24, entry.term.value);
-  store_le(r + 32, uint64_t{0});
+  store_le(r + 32, generation);
+  store_le(r + 36, uint32_t{0});
   out.insert(out.end(), r, r + sizeof r);
   if (payload != 0) {
     ByteView bytes = as_bytes(*entry.payload);
@@ -74,8 +77,8 @@ void encode_state(Bytes& out, const Record& record) {
   Writer w(out);
   w.u8(static_cast<uint8_t>(record.type));
   w.u8(marked ? 1 : 0);
-  w.u16(0);
-  w.u32(static_cast<uint32_t>(body_bytes(record.type)));
+  w.u16(record.has_generation ? kHasGeneration : 0);
+  w.u32(static_cast<uint32_t>(body_bytes(record.type, record.has_generation)));
   w.id(record.group);
   switch (record.type) {
     case RecordType::kEntry: CHECK(record.type != RecordType::kEntry); break;
@@ -84,8 +87,14 @@ void encode_state(Bytes& out, const Record& record) {
       put_position(w, record.checkpoint);
       w.u64(record.checkpoint_id);
       break;
-    case RecordType::kSuspect:
-    case RecordType::kRemoved: break;
+    case RecordType::kSuspect: break;
+    case RecordType::kRemoved:
+      if (!record.has_generation) break;
+      [[fallthrough]];
+    case RecordType::kBegun:
+      w.u32(record.generation);
+      w.u32(0);
+      break;
     case RecordType::kSummary:
       put_hard_state(w, record.hard_state);
       put_position(w, record.checkpoint);
@@ -104,11 +113,13 @@ Result<Record> decode_record(Reader& reader) {
   if (!reader.ok()) return fail(ErrorCode::kCorrupt, "a record is cut short");
   Record record;
   record.type = static_cast<RecordType>(type);
-  const size_t expected = body_bytes(record.type);
+  const bool is_entry = record.type == RecordType::kEntry;
+  record.has_generation = record.type == RecordType::kRemoved && flags == kHasGeneration;
+  const size_t expected = body_bytes(record.type, record.has_generation);
   if (expected == 0)
     return fail(ErrorCode::kUnsupported, fmt::format("a record of type {}, which this version does not know", type));
-  const bool is_entry = record.type == RecordType::kEntry;
-  if (kind > (is_entry ? static_cast<uint8_t>(raft::EntryKind::kConfig) : 1) || flags > (is_entry ? kHasPayload : 0))
+  const uint16_t known_flags = is_entry ? kHasPayload : record.has_generation ? kHasGeneration : 0;
+  if (kind > (is_entry ? static_cast<uint8_t>(raft::EntryKind::kConfig) : 1) || flags > known_flags)
     return fail(ErrorCode::kUnsupported, fmt::format("a record of type {} and kind {} with flags {:#x}, which this "
                                                      "version does not know",
                                                      type, kind, flags));
@@ -120,11 +131,11 @@ Result<Record> decode_record(Reader& reader) {
       record.entry_kind = static_cast<raft::EntryKind>(kind);
       record.has_payload = flags == kHasPayload;
       record.position = get_position(body);
-      const uint64_t reserved = body.u64();
+      record.generation = body.u32();
+      const uint32_t reserved = body.u32();
       record.payload = body.raw(body.remaining());
       if (reserved != 0)
-        return fail(ErrorCode::kUnsupported,
-                    "an entry of a group's later generation, which this version does not know");
+        return fail(ErrorCode::kUnsupported, "an entry with something that this version does not know");
       if (!record.has_payload && !record.payload.empty())
         return fail(ErrorCode::kCorrupt, "an entry without a payload has one");
       break;
@@ -136,7 +147,14 @@ Result<Record> decode_record(Reader& reader) {
       record.checkpoint_id = body.u64();
       break;
     case RecordType::kSuspect: record.suspect = kind == 1; break;
-    case RecordType::kRemoved: break;
+    case RecordType::kRemoved:
+      if (!record.has_generation) break;
+      [[fallthrough]];
+    case RecordType::kBegun:
+      record.generation = body.u32();
+      if (body.u32() != 0)
+        return fail(ErrorCode::kUnsupported, "a replica with something that this version does not know");
+      break;
     case RecordType::kSummary:
       record.suspect = kind == 1;
       record.hard_state = get_hard_state(body);

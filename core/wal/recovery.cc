@@ -309,6 +309,7 @@ struct Recovery {
       log.segments_.push_back({segment.number, segment.decoded.header->segment_bytes});
     for (auto& [id, group] : log.table_.groups())
       log.recovered_.push_back({.group = id,
+                                .generation = group.generation,
                                 .hard_state = group.hard_state,
                                 .checkpoint = group.checkpoint,
                                 .checkpoint_id = group.checkpoint_id,

@@ -23,7 +23,39 @@ Result<void> Table::apply(ByteView records, uint64_t segment) {
   return {};
 }
 
+std::optional<uint32_t> Table::removed(GroupId id) const {
+  auto it = removed_.find(id);
+  return it == removed_.end() ? std::nullopt : std::optional(it->second);
+}
+
+// What says something of a replica that was removed came too late, or from nowhere.
+Result<void> Table::check_known(const Record& record) const {
+  if (removed_.empty() || !record.group || (cached_ && cached_id_ == record.group)) return {};
+  if (groups_.contains(record.group) || !removed_.contains(record.group)) return {};
+  return fail(ErrorCode::kCorrupt,
+              fmt::format("group {} has a record after its replica was removed", record.group.value));
+}
+
+Result<void> Table::begin(const Record& record) {
+  if (groups_.contains(record.group))
+    return fail(ErrorCode::kCorrupt, fmt::format("group {} has a replica and begins another", record.group.value));
+  if (auto gone = removed(record.group); gone && record.generation <= *gone)
+    return fail(ErrorCode::kCorrupt, fmt::format("group {} begins a replica of generation {}, which was removed",
+                                                 record.group.value, record.generation));
+  group_of(record.group).generation = record.generation;
+  return {};
+}
+
+void Table::remove(const Record& record) {
+  cached_ = nullptr;
+  groups_.erase(record.group);
+  if (!record.has_generation) return;
+  auto [at, first] = removed_.try_emplace(record.group, record.generation);
+  at->second = std::max(at->second, record.generation);
+}
+
 Result<void> Table::apply(const Record& record, uint64_t segment) {
+  if (record.type != RecordType::kBegun && record.type != RecordType::kRemoved) TRY(check_known(record));
   switch (record.type) {
     case RecordType::kEntry: return apply_entry(record, segment);
     case RecordType::kHardState: {
@@ -40,10 +72,15 @@ Result<void> Table::apply(const Record& record, uint64_t segment) {
     case RecordType::kSuspect:
       (record.group ? group_of(record.group).suspect : unknown_suspect_) = record.suspect;
       return {};
-    case RecordType::kRemoved:
-      cached_ = nullptr;
-      groups_.erase(record.group);
+    case RecordType::kRemoved: {
+      auto known = groups_.find(record.group);
+      if (record.has_generation && known != groups_.end() && known->second.generation != record.generation)
+        return fail(ErrorCode::kCorrupt, fmt::format("group {} removes a replica of generation {} and has one of {}",
+                                                     record.group.value, record.generation, known->second.generation));
+      remove(record);
       return {};
+    }
+    case RecordType::kBegun: return begin(record);
     case RecordType::kSummary: break;
   }
   return fail(ErrorCode::kCorrupt, "a summary record stands in a frame that is not a summary");
@@ -52,6 +89,9 @@ Result<void> Table::apply(const Record& record, uint64_t segment) {
 Result<void> Table::apply_entry(const Record& record, uint64_t segment) {
   Group& group = group_of(record.group);
   const LogIndex index = record.position.index;
+  if (record.generation != group.generation)
+    return fail(ErrorCode::kCorrupt, fmt::format("group {} has an entry of generation {}, its replica is of {}",
+                                                 record.group.value, record.generation, group.generation));
   if (index > group.last.index.next())
     return fail(ErrorCode::kCorrupt, fmt::format("group {} has entry {} after entry {}", record.group.value,
                                                  index.value, group.last.index.value));
@@ -121,6 +161,7 @@ Result<void> Table::apply_summary(ByteView records, SummaryRole role) {
     return {};
   }
   std::set<GroupId> present;
+  std::map<GroupId, uint32_t> begun;
   unknown_suspect_ = false;
   for (Reader reader(records); !reader.at_end();) {
     const Record record = TRY(decode_record(reader));
@@ -128,8 +169,23 @@ Result<void> Table::apply_summary(ByteView records, SummaryRole role) {
       unknown_suspect_ = record.suspect;
       continue;
     }
+    if (record.type == RecordType::kRemoved && record.has_generation) {
+      removed_[record.group] = record.generation;
+      continue;
+    }
+    if (record.type == RecordType::kBegun) {
+      begun[record.group] = record.generation;
+      continue;
+    }
     if (record.type != RecordType::kSummary || !present.insert(record.group).second)
       return fail(ErrorCode::kCorrupt, "a record stands in a summary where it does not belong");
+    // Of a replica that was removed meanwhile nothing counts, nor of one that came after it.
+    const uint32_t generation = begun.contains(record.group) ? begun[record.group] : 0;
+    if (auto known = groups_.find(record.group); known != groups_.end() && known->second.generation != generation) {
+      cached_ = nullptr;
+      groups_.erase(known);
+    }
+    group_of(record.group).generation = generation;
     apply_repair(record);
   }
   cached_ = nullptr;
@@ -156,6 +212,12 @@ Result<void> Table::salvage(ByteView records, bool summary) {
   std::set<GroupId> present;
   for (Reader reader(records); !reader.at_end();) {
     const Record record = TRY(decode_record(reader));
+    if (record.type == RecordType::kBegun) {
+      auto known = groups_.find(record.group);
+      if (known != groups_.end() && known->second.generation != record.generation) groups_.erase(known);
+      cached_ = nullptr;
+      group_of(record.group).generation = record.generation;
+    }
     if (record.type == RecordType::kHardState || record.type == RecordType::kSummary) {
       raft::HardState& now = group_of(record.group).hard_state;
       if (record.hard_state.term >= now.term) now = record.hard_state;
@@ -164,9 +226,13 @@ Result<void> Table::salvage(ByteView records, bool summary) {
     if (record.type == RecordType::kCheckpoint || (record.type == RecordType::kSummary && record.checkpoint.index))
       TRY(apply_checkpoint(record, false));
     if (record.type == RecordType::kSummary) present.insert(record.group);
+    // In a summary it may be of a replica before the one that is there.
     if (record.type == RecordType::kRemoved) {
-      cached_ = nullptr;
-      groups_.erase(record.group);
+      auto known = groups_.find(record.group);
+      if (known == groups_.end() || !record.has_generation || known->second.generation <= record.generation)
+        remove(record);
+      else
+        removed_[record.group] = record.generation;
     }
   }
   if (summary) {
@@ -190,10 +256,22 @@ Result<void> Table::check() const {
   return {};
 }
 
+uint32_t Table::summary_records() const {
+  const auto begun =
+      std::count_if(groups_.begin(), groups_.end(), [](const auto& g) { return g.second.generation > 0; });
+  return static_cast<uint32_t>(groups_.size() + removed_.size() + static_cast<size_t>(begun)) +
+         (unknown_suspect_ ? 1 : 0);
+}
+
 Bytes Table::summary() const {
   Bytes records;
   if (unknown_suspect_) encode_state(records, {.type = RecordType::kSuspect, .suspect = true});
-  for (const auto& [id, group] : groups_)
+  for (const auto& [id, generation] : removed_)
+    encode_state(records,
+                 {.type = RecordType::kRemoved, .group = id, .generation = generation, .has_generation = true});
+  for (const auto& [id, group] : groups_) {
+    if (group.generation > 0)
+      encode_state(records, {.type = RecordType::kBegun, .group = id, .generation = group.generation});
     encode_state(records, {.type = RecordType::kSummary,
                            .group = id,
                            .suspect = group.suspect,
@@ -201,6 +279,7 @@ Bytes Table::summary() const {
                            .checkpoint = group.checkpoint,
                            .checkpoint_id = group.checkpoint_id,
                            .last = group.last});
+  }
   return records;
 }
 

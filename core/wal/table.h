@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "core/base/bytes.h"
@@ -14,6 +15,7 @@
 namespace mneme::wal {
 
 struct Group {
+  uint32_t generation = 0;  // of the node's replica
   raft::HardState hard_state;
   raft::LogPosition checkpoint;
   uint64_t checkpoint_id = 0;
@@ -50,6 +52,10 @@ class Table {
 
   // From frames behind a cut: hard states, checkpoints and removals count, entries and marks do not.
   Result<void> salvage(ByteView records, bool summary);
+  // The highest generation of the node's replicas of the group that were removed; nothing: none was.
+  [[nodiscard]] std::optional<uint32_t> removed(GroupId group) const;
+  const std::map<GroupId, uint32_t>& removed() const { return removed_; }
+
   // Every group, those not known included.
   void mark_suspect();
 
@@ -57,7 +63,7 @@ class Table {
   [[nodiscard]] Result<void> check() const;
   // Records for a summary frame.
   [[nodiscard]] Bytes summary() const;
-  uint32_t summary_records() const { return static_cast<uint32_t>(groups_.size()) + (unknown_suspect_ ? 1 : 0); }
+  uint32_t summary_records() const;
 
   const std::map<GroupId, Group>& groups() const { return groups_; }
   std::map<GroupId, Group>& groups() { return groups_; }
@@ -73,6 +79,9 @@ class Table {
  private:
   Group& group_of(GroupId id);
   Result<void> apply(const Record& record, uint64_t segment);
+  Result<void> check_known(const Record& record) const;
+  Result<void> begin(const Record& record);
+  void remove(const Record& record);
   Result<void> apply_entry(const Record& record, uint64_t segment);
   Result<void> apply_checkpoint(const Record& record, bool strict);
   void apply_repair(const Record& record);
@@ -80,6 +89,7 @@ class Table {
   static void restart(Group& group, const raft::LogPosition& position);
 
   std::map<GroupId, Group> groups_;
+  std::map<GroupId, uint32_t> removed_;
   Keep keep_;
   bool unknown_suspect_ = false;
   GroupId cached_id_;  // entries come in runs of one group

@@ -393,7 +393,7 @@ TEST_CASE("frames that nothing declares synced are leftovers behind a torn one, 
       uint64_t second = 0;
       for (uint64_t sequence = 2; sequence <= 4; ++sequence) {
         Bytes frame(kFrameHeaderBytes);
-        encode_entry(frame, kOne, entry(sequence - 1, 1, std::string(900, 'h')));
+        encode_entry(frame, kOne, 0, entry(sequence - 1, 1, std::string(900, 'h')));
         FrameHeader h{.sequence = sequence,
                       .segment = 1,
                       .offset = offset,

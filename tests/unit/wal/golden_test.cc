@@ -1,6 +1,7 @@
-// Format version 1 stays readable, and stays what is written: tests/golden/wal has a segment, and what it says.
+// Format version 1 stays readable, and stays what is written: tests/golden/wal has segments, and what they say. The
+// first is of before replicas had generations.
 //
-// MNEME_UPDATE_GOLDEN=1 writes both anew; a difference is a change of the format and needs a new version.
+// MNEME_UPDATE_GOLDEN=1 writes the second anew; a difference is a change of the format and needs a new version.
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -15,7 +16,8 @@ using namespace mneme::wal::test;
 
 namespace {
 
-const std::string kGolden = MNEME_SOURCE_DIR "/tests/golden/wal/v1-segment";
+const std::string kFirst = MNEME_SOURCE_DIR "/tests/golden/wal/v1-segment";
+const std::string kGolden = MNEME_SOURCE_DIR "/tests/golden/wal/v1-replicas";
 
 std::string read_golden(const std::string& name) {
   std::ifstream in(name, std::ios::binary);
@@ -41,7 +43,11 @@ void write_sample(World& w) {
   batch.suspect(GroupId(2), true);
   batch.suspect(GroupId(), true);
   batch.hard_state(GroupId(3), {Term(1), ReplicaId(1)});
-  batch.remove_group(GroupId(3));
+  batch.remove_replica(GroupId(3), 0);
+  batch.begin_replica(GroupId(3), 5);
+  batch.hard_state(GroupId(3), {Term(4), ReplicaId(NodeId(1), 5)});
+  const raft::Entry first = entry(1, 4, "of generation 5");
+  batch.entries(GroupId(3), std::span(&first, 1), 5);
   REQUIRE(log->append(batch).has_value());
   append_entry(*log, batch, GroupId(2), entry(41, 9, "after the snapshot"));
   const uint64_t torn = log->append_offset() + 512;
@@ -56,42 +62,57 @@ std::string inspected(World& w) {
   return text;
 }
 
+// Puts the golden segment into an empty log, and gives what is read from it.
+std::vector<GroupState> read_segment(World& w, const std::string& name) {
+  const std::string golden = read_golden(name + ".bin");
+  REQUIRE(golden.size() == 8192);
+  { auto log = w.opened(); }
+  w.disk.inode(path_of(1)).cache.assign(golden.begin(), golden.end());
+  const auto before = w.disk.inode(path_of(1)).cache;
+  CHECK(inspected(w) == read_golden(name + ".txt"));
+  CHECK(w.disk.inode(path_of(1)).cache == before);
+  auto log = w.opened();
+  CHECK(log->unknown_groups_suspect());
+  auto groups = log->take_recovered();
+  REQUIRE(groups.size() >= 2);
+  CHECK(groups[0].hard_state == raft::HardState{Term(3), ReplicaId(2)});
+  CHECK(groups[0].checkpoint == raft::LogPosition{LogIndex(1), Term(2)});
+  CHECK(groups[0].checkpoint_id == 11);
+  CHECK_FALSE(groups[0].suspect);
+  REQUIRE(groups[0].entries.size() == 3);
+  CHECK(same(groups[0].entries[0], entry(2, 2, "a value")));
+  CHECK(same(groups[0].entries[1], entry(3, 2, std::string(1100, '\0'))));
+  CHECK(same(groups[0].entries[2], entry(4, 3, "")));
+  CHECK(groups[1].checkpoint == raft::LogPosition{LogIndex(40), Term(9)});
+  CHECK(groups[1].suspect);
+  REQUIRE(groups[1].entries.size() == 1);
+  CHECK(same(groups[1].entries[0], entry(41, 9, "after the snapshot")));
+  return groups;
+}
+
 }  // namespace
 
-TEST_CASE("a segment of format version 1 is written, read and told as ever", "[wal]") {
+TEST_CASE("a segment of format version 1 is read and told as ever", "[wal]") {
+  World w;
+  w.run([&] { CHECK(read_segment(w, kFirst).size() == 2); });
+}
+
+TEST_CASE("a segment with replicas that came and went is written, read and told as ever", "[wal]") {
   World writer;
   writer.run([&] { write_sample(writer); });
   if (std::getenv("MNEME_UPDATE_GOLDEN")) {
     write_golden(kGolden + ".bin", as_text(writer.disk.inode(path_of(1)).cache));
     writer.run([&] { write_golden(kGolden + ".txt", inspected(writer)); });
   }
-  const std::string golden = read_golden(kGolden + ".bin");
-  REQUIRE(golden.size() == 8192);
-  CHECK(as_text(writer.disk.inode(path_of(1)).cache) == golden);
-
+  CHECK(as_text(writer.disk.inode(path_of(1)).cache) == read_golden(kGolden + ".bin"));
   World w;
   w.run([&] {
-    { auto log = w.opened(); }
-    w.disk.inode(path_of(1)).cache.assign(golden.begin(), golden.end());
-    const auto before = w.disk.inode(path_of(1)).cache;
-    CHECK(inspected(w) == read_golden(kGolden + ".txt"));
-    CHECK(w.disk.inode(path_of(1)).cache == before);
-    auto log = w.opened();
-    CHECK(log->unknown_groups_suspect());
-    auto groups = log->take_recovered();
-    REQUIRE(groups.size() == 2);
-    CHECK(groups[0].hard_state == raft::HardState{Term(3), ReplicaId(2)});
-    CHECK(groups[0].checkpoint == raft::LogPosition{LogIndex(1), Term(2)});
-    CHECK(groups[0].checkpoint_id == 11);
-    CHECK_FALSE(groups[0].suspect);
-    REQUIRE(groups[0].entries.size() == 3);
-    CHECK(same(groups[0].entries[0], entry(2, 2, "a value")));
-    CHECK(same(groups[0].entries[1], entry(3, 2, std::string(1100, '\0'))));
-    CHECK(same(groups[0].entries[2], entry(4, 3, "")));
-    CHECK(groups[1].checkpoint == raft::LogPosition{LogIndex(40), Term(9)});
-    CHECK(groups[1].suspect);
-    REQUIRE(groups[1].entries.size() == 1);
-    CHECK(same(groups[1].entries[0], entry(41, 9, "after the snapshot")));
+    auto groups = read_segment(w, kGolden);
+    REQUIRE(groups.size() == 3);
+    CHECK(groups[2].generation == 5);
+    CHECK(groups[2].hard_state == raft::HardState{Term(4), ReplicaId(NodeId(1), 5)});
+    REQUIRE(groups[2].entries.size() == 1);
+    CHECK(w.opened()->removed_generation(GroupId(3)) == 0u);
   });
 }
 

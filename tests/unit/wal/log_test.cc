@@ -42,7 +42,7 @@ TEST_CASE("what was appended is recovered, group by group", "[wal]") {
       batch.clear();
       batch.checkpoint(kOne, {LogIndex(2), Term(3)}, 77);
       batch.hard_state(GroupId(3), {Term(9), ReplicaId(1)});
-      batch.remove_group(GroupId(3));
+      batch.remove_replica(GroupId(3), 0);
       put(*log, batch);
     }
     auto log = w.opened();
@@ -145,7 +145,7 @@ TEST_CASE("segments follow one another, and are freed once checkpoints cover the
     CHECK(groups[1].hard_state == raft::HardState{Term(8), ReplicaId(3)});
     batch.clear();
     batch.restart(kOne, {LogIndex(500), Term(2)}, 6);
-    batch.remove_group(kTwo);
+    batch.remove_replica(kTwo, 0);
     put(*log, batch);
     for (uint64_t i = 501; i <= 530; ++i) append_entry(*log, batch, kOne, entry(i, 2, std::string(200, 'z')));
     log->covered(kOne, LogIndex(500));

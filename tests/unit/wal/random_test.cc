@@ -15,6 +15,7 @@ using namespace mneme::wal::test;
 namespace {
 
 struct ModelGroup {
+  uint32_t generation = 0;
   raft::HardState hard_state;
   raft::LogPosition checkpoint;
   uint64_t checkpoint_id = 0;
@@ -23,13 +24,15 @@ struct ModelGroup {
 
   LogIndex last() const { return entries.empty() ? checkpoint.index : entries.back().index; }
   bool operator==(const ModelGroup& o) const {
-    return hard_state == o.hard_state && checkpoint == o.checkpoint && checkpoint_id == o.checkpoint_id &&
-           suspect == o.suspect && std::equal(entries.begin(), entries.end(), o.entries.begin(), o.entries.end(), same);
+    return generation == o.generation && hard_state == o.hard_state && checkpoint == o.checkpoint &&
+           checkpoint_id == o.checkpoint_id && suspect == o.suspect &&
+           std::equal(entries.begin(), entries.end(), o.entries.begin(), o.entries.end(), same);
   }
 };
 
 struct Model {
   std::map<uint64_t, ModelGroup> groups;
+  std::map<GroupId, uint32_t> removed;
   bool unknown_suspect = false;
   bool operator==(const Model&) const = default;
 
@@ -121,7 +124,9 @@ class Program {
     Model recovered;
     recovered.unknown_suspect = (*log)->unknown_groups_suspect();
     for (GroupState& g : (*log)->take_recovered())
-      recovered.groups[g.group.value] = {g.hard_state, g.checkpoint, g.checkpoint_id, g.suspect, std::move(g.entries)};
+      recovered.groups[g.group.value] = {g.generation,    g.hard_state, g.checkpoint,
+                                         g.checkpoint_id, g.suspect,    std::move(g.entries)};
+    recovered.removed = (*log)->removed_generations();
     adopt(recovered);
     rots_since_open_ = 0;
     for (uint64_t i = random_.below(40); i > 0 && violation_.empty(); --i)
@@ -171,7 +176,8 @@ class Program {
       bool hard_state = false, checkpoint = false;
       for (size_t k = acknowledged_; k < states_.size(); ++k) {
         auto it = states_[k].groups.find(id);
-        const ModelGroup then = it == states_[k].groups.end() ? ModelGroup{} : it->second;
+        const bool there = it != states_[k].groups.end() && it->second.generation == group.generation;
+        const ModelGroup then = there ? it->second : ModelGroup{};
         hard_state |= then.hard_state == group.hard_state;
         checkpoint |= then.checkpoint == group.checkpoint && then.checkpoint_id == group.checkpoint_id;
       }
@@ -220,13 +226,22 @@ class Program {
     const GroupId group_id(id);
     const uint64_t what = random_.below(100);
     if (what < 2) {
-      if (next.groups.erase(id) == 0) return;
-      first_group_ += 3;  // ids are never reused
-      batch.remove_group(group_id);
+      auto known = next.groups.find(id);
+      if (known == next.groups.end()) return;
+      next.removed[group_id] = known->second.generation;
+      batch.remove_replica(group_id, known->second.generation);
+      next.groups.erase(known);
+      if (random_.chance(50)) first_group_ += 3;  // other groups from now on; or another replica of this one
       states_.push_back(std::move(next));
       return;
     }
     ModelGroup& group = next.at(id);
+    if (auto gone = next.removed.find(group_id); gone != next.removed.end() && group.generation <= gone->second) {
+      group.generation = gone->second + 1 + static_cast<uint32_t>(random_.below(3));
+      batch.begin_replica(group_id, group.generation);
+      states_.push_back(next);
+      return;
+    }
     if (what < 60) {
       const uint64_t back = random_.chance(15) ? random_.below(4) : 0;
       uint64_t index =
@@ -239,7 +254,7 @@ class Program {
       written_[payload] = {id, index, term};
       const raft::Entry e = entry(index, term, payload);
       group.entries.push_back(e);
-      batch.entries(group_id, std::span(&e, 1));
+      batch.entries(group_id, std::span(&e, 1), group.generation);
     } else if (what < 78) {
       group.hard_state = {group.hard_state.term.next(), ReplicaId(random_.below(4))};
       batch.hard_state(group_id, group.hard_state);

@@ -15,7 +15,7 @@ constexpr GroupId kOne(1);
 
 Bytes encoded(const raft::Entry& e) {
   Bytes bytes;
-  encode_entry(bytes, kOne, e);
+  encode_entry(bytes, kOne, 0, e);
   return bytes;
 }
 
@@ -29,9 +29,10 @@ ErrorCode refusal(const Bytes& bytes) {
 
 }  // namespace
 
-TEST_CASE("a record of a type, kind or generation that is not known is refused as of a newer version", "[wal]") {
+TEST_CASE("a record of a type or kind, or with something, that is not known is refused as of a newer version",
+          "[wal]") {
   Bytes bytes = encoded(entry(1, 1, "x"));
-  bytes[0] = 7;
+  bytes[0] = 8;
   CHECK(refusal(bytes) == ErrorCode::kUnsupported);
   bytes = encoded(entry(1, 1, "x"));
   bytes[1] = 3;
@@ -40,7 +41,7 @@ TEST_CASE("a record of a type, kind or generation that is not known is refused a
   bytes[2] = 2;
   CHECK(refusal(bytes) == ErrorCode::kUnsupported);
   bytes = encoded(entry(1, 1, "x"));
-  bytes[32] = 1;
+  bytes[36] = 1;
   CHECK(refusal(bytes) == ErrorCode::kUnsupported);
 }
 
@@ -64,11 +65,11 @@ TEST_CASE("records that do not follow from what went before are corrupt", "[wal]
     Table table(Table::Keep::kEntries);
     Bytes bytes;
     for (const Record& record : states) encode_state(bytes, record);
-    for (const raft::Entry& e : entries) encode_entry(bytes, kOne, e);
+    for (const raft::Entry& e : entries) encode_entry(bytes, kOne, 0, e);
     REQUIRE(table.apply(bytes, 1).has_value());
     bytes.clear();
     if (last.type == RecordType::kEntry)
-      encode_entry(bytes, kOne, entry(last.position.index.value, 1, ""));
+      encode_entry(bytes, kOne, 0, entry(last.position.index.value, 1, ""));
     else
       encode_state(bytes, last);
     auto applied = table.apply(bytes, 1);
@@ -85,4 +86,49 @@ TEST_CASE("records that do not follow from what went before are corrupt", "[wal]
   CHECK(refuses({}, {entry(1, 1, "")},
                 {.type = RecordType::kCheckpoint, .group = kOne, .checkpoint = {LogIndex(1), Term(2)}}));
   CHECK(refuses({}, {}, {.type = RecordType::kSummary, .group = kOne}));
+}
+
+TEST_CASE("a replica that was removed never begins again, and nothing is said of it", "[wal]") {
+  auto removed = [](uint32_t generation) {
+    return Record{.type = RecordType::kRemoved, .group = kOne, .generation = generation, .has_generation = true};
+  };
+  auto begun = [](uint32_t generation) {
+    return Record{.type = RecordType::kBegun, .group = kOne, .generation = generation};
+  };
+  const Record vote{.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(2), ReplicaId(1)}};
+  auto table_after = [](const std::vector<Record>& records) {
+    Bytes bytes;
+    for (const Record& record : records) encode_state(bytes, record);
+    Table table;
+    auto applied = table.apply(bytes, 1);
+    return std::pair(std::move(table), applied.has_value());
+  };
+  CHECK(table_after({vote, removed(0), begun(1), vote}).second);
+  CHECK_FALSE(table_after({vote, removed(0), vote}).second);
+  CHECK_FALSE(table_after({vote, removed(0), begun(0)}).second);
+  CHECK_FALSE(table_after({vote, begun(1)}).second);
+  CHECK_FALSE(table_after({vote, removed(1)}).second);
+  CHECK_FALSE(table_after({begun(3), removed(3), begun(2)}).second);
+  CHECK(table_after({begun(3), removed(3), begun(4), removed(4)}).first.removed(kOne) == 4u);
+
+  // A summary says the same as the records did.
+  auto [table, applied] = table_after({vote, removed(0), begun(7), vote});
+  REQUIRE(applied);
+  Table other;
+  REQUIRE(other.apply_summary(table.summary(), Table::SummaryRole::kFirst).has_value());
+  CHECK(other.summary() == table.summary());
+  CHECK(other.groups().at(kOne).generation == 7);
+  CHECK(other.removed(kOne) == 0u);
+  CHECK(other.removed(GroupId(2)) == std::nullopt);
+  CHECK(table.summary_records() == 3);
+}
+
+TEST_CASE("an entry of another generation than the replica's is corrupt", "[wal]") {
+  for (uint32_t generation : {0u, 6u, 7u}) {
+    Bytes bytes;
+    encode_state(bytes, {.type = RecordType::kBegun, .group = kOne, .generation = 6});
+    encode_entry(bytes, kOne, generation, entry(1, 1, "x"));
+    Table table;
+    CHECK(table.apply(bytes, 1).has_value() == (generation == 6));
+  }
 }
