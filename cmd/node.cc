@@ -136,20 +136,24 @@ int run_node(const Flags& flags, bool listen_given) {
     }
     config.connections = &connections;
     Env env{scheduler, loop, network, **disk, random, trace};
-    bool asked_to_end = false;
+    node::Ending ending(scheduler);
     auto ended = fiber::with_scope(scheduler, [&](fiber::Scope& scope) {
+      // The second one does not wait for others.
       loop.on_signals({SIGTERM, SIGINT}, [&](int) {
-        asked_to_end = true;
-        scope.cancel();
+        if (ending.asked()) scope.cancel();
+        ending.ask();
       });
       scope.spawn("node", [&] {
-        return node::run_node(env, config, [&](const env::Address& address) {
-          fmt::print(stderr, "node {} listens on {}, data in {}; try: redis-cli -p {}\n", flags.id,
-                     env::to_string(address), flags.data, address.port);
-        });
+        return node::run_node(
+            env, config,
+            [&](const env::Address& address) {
+              fmt::print(stderr, "node {} listens on {}, data in {}; try: redis-cli -p {}\n", flags.id,
+                         env::to_string(address), flags.data, address.port);
+            },
+            &ending);
       });
     });
-    if (!ended && !asked_to_end) exit = complain(exit_for(ended.error()), ended.error().message);
+    if (!ended && !ending.asked()) exit = complain(exit_for(ended.error()), ended.error().message);
   });
   return exit;
 }

@@ -30,7 +30,7 @@ class Node {
     server_.started = env.clock.now();
   }
 
-  Result<void> run(const Listening& listening);
+  Result<void> run(const Listening& listening, Ending* ending);
 
  private:
   Result<void> take_identity();
@@ -38,6 +38,7 @@ class Node {
   Result<void> open_replica(bool newly_founded);
   Result<void> accept(fiber::Scope& scope);
   void serve(env::Stream& stream);
+  void hand_over();
   void count_connections() {
     if (config_.connections) *config_.connections = server_.clients.size();
   }
@@ -196,11 +197,31 @@ void Node::serve(env::Stream& stream) {
   RespSession(server_, client, stream, std::move(buffer)).run();
 }
 
-Result<void> Node::run(const Listening& listening) {
+// Who took over finds out what becomes of what is in the log, and so does whoever waits for it here.
+void Node::hand_over() {
+  if (!replica_ || !replica_->hand_over()) return;
+  const raft::Raft& raft = replica_->raft();
+  auto in_time = [&](auto&& fn) {
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.election_timeout,
+                               [&]() -> Result<void> { return fn(), Result<void>(); });
+  };
+  in_time([&] {
+    while (raft.role() == raft::Role::kLeader) replica_->wait_for_leader_change();
+  });
+  in_time([&] { replica_->wait_for_proposals(); });
+}
+
+Result<void> Node::run(const Listening& listening, Ending* ending) {
   lock_ = TRY(env_.disk.lock(""));
   TRY(take_identity());
   peers_ = std::make_unique<Peers>(env_, config_, identity_);
   return fiber::with_scope(env_.scheduler, [&](fiber::Scope& scope) -> Result<void> {
+    if (ending)
+      scope.spawn("ending", [this, ending, &scope] {
+        ending->wait();
+        hand_over();
+        scope.cancel();
+      });
     listener_ = TRY(env_.network.listen(config_.listen));
     if (listening) listening(listener_->address());
     scope.spawn("accept", [this, &scope] { return accept(scope); });
@@ -217,11 +238,11 @@ Result<void> Node::run(const Listening& listening) {
 
 }  // namespace
 
-Result<void> run_node(Env& env, const Config& config, const Listening& listening) {
+Result<void> run_node(Env& env, const Config& config, const Listening& listening, Ending* ending) {
   CHECK(std::is_sorted(config.cluster.begin(), config.cluster.end(),
                        [](const Member& a, const Member& b) { return a.id < b.id; }));
   auto node = std::make_unique<Node>(env, config);
-  return node->run(listening);
+  return node->run(listening, ending);
 }
 
 }  // namespace mneme::node

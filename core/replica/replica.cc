@@ -72,6 +72,7 @@ Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& tran
       work_(env.scheduler),
       checkpoint_due_(env.scheduler),
       leader_changed_(env.scheduler),
+      proposals_settled_(env.scheduler),
       tick_(*this),
       checkpoint_(durable.snapshot),
       checkpoint_id_(checkpoint_id),
@@ -167,6 +168,18 @@ void Replica::propose(Call& call) {
   wake();
 }
 
+Result<void> Replica::hand_over() {
+  ReplicaId furthest;
+  for (ReplicaId voter : raft_.configuration().voters) {
+    if (voter == raft_.id()) continue;
+    if (!furthest || raft_.match_index(voter) > raft_.match_index(furthest)) furthest = voter;
+  }
+  auto begun = raft_.transfer(furthest, env_.clock.now());
+  moved();
+  wake();
+  return begun;
+}
+
 void Replica::read(Call& call) {
   const uint64_t context = ++read_contexts_;
   if (auto asked = raft_.read_index(context, env_.clock.now()); !asked)
@@ -207,6 +220,7 @@ void Replica::forget(Call& call) {
     std::erase_if(confirmed_, [&](const ReadCall& read) { return read.call == &call; });
   } else {
     proposed_.erase({LogIndex(call.key_a), Term(call.key_b)});
+    if (proposed_.empty()) proposals_settled_.notify_all();
   }
 }
 

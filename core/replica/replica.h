@@ -85,6 +85,13 @@ class Replica final : private Call::Register, private kv::ReplySink {
   const kv::StateMachine& machine() const { return *machine_; }
   CheckpointStore& checkpoints() { return checkpoints_; }
   uint64_t checkpoint_id() const { return checkpoint_id_; }  // of the newest that is complete; 0: none
+  // Begins to hand leadership to the voter that is furthest (raft::Raft::transfer). kUnavailable: this replica does not
+  // lead; kInvalid: nobody else votes.
+  Result<void> hand_over();
+  // Suspends until it is known what became of all that was proposed here.
+  void wait_for_proposals() {
+    proposals_settled_.wait_until([this] { return proposed_.empty(); });
+  }
   // Suspends until another leader is known, or this one is no longer; may wake for nothing.
   void wait_for_leader_change() { leader_changed_.wait(); }
   uint64_t applied_entries() const { return applied_entries_; }
@@ -139,6 +146,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
   fiber::Condition work_;
   fiber::Condition checkpoint_due_;
   fiber::Condition leader_changed_;
+  fiber::Condition proposals_settled_;
   struct Tick : fiber::Timer {
     explicit Tick(Replica& r) : Timer([](Timer& t) { static_cast<Tick&>(t).replica.wake(); }), replica(r) {}
     Replica& replica;

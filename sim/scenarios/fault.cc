@@ -42,8 +42,8 @@ std::string Fault::text() const {
       return when + fmt::format("power loss {{{}}} for up to {}", members(), seconds(duration));
     case FaultKind::kRestartStorm: return when + fmt::format("restart storm on n{}: {} crashes", a, amount);
     case FaultKind::kRollingRestart:
-      return when + fmt::format("rolling restart from n{} on: each down for {}, then {} until the next", a,
-                                seconds(duration), seconds(delay));
+      return when + fmt::format("rolling restart{} from n{} on: each down for {}, then {} until the next",
+                                amount == 1 ? " in good order" : "", a, seconds(duration), seconds(delay));
     case FaultKind::kWipe: return when + fmt::format("wipe the disk of n{}, back after {}", a, seconds(duration));
     case FaultKind::kSlowLink:
       return when + fmt::format("link n{} -> n{} {} times slower for {}", a, b, amount, seconds(duration));
@@ -90,6 +90,7 @@ std::string Fault::text() const {
     case FaultKind::kExile:
       return when + fmt::format("n{} is cut off until another node completes a checkpoint, for {} at most", a,
                                 seconds(duration));
+    case FaultKind::kStop: return when + fmt::format("stop n{} in good order for {}", a, seconds(duration));
     case FaultKind::kReunite: return when + "the network heals";
     case FaultKind::kOverthrow:
       return when + fmt::format("n{} is cut off for {} and all others lose power", a, seconds(duration));

@@ -49,6 +49,7 @@ enum class FaultKind : uint8_t {
   // Only of an ambush: the node is cut off from the others until one of them has completed a checkpoint.
   kExile,
   kReunite,  // only of an ambush: the network heals
+  kStop,     // the process is asked to end in good order
 };
 
 struct Fault {
@@ -59,8 +60,8 @@ struct Fault {
   uint32_t a = 0;          // machine; kClientVanishes: client, from 0
   uint32_t b = 0;          // the other machine
   uint64_t set = 0;        // bit n: machine n is on the one side (kPartition), loses power (kBlackout)
-  // kDrift: ppm; kWallJump: ms; kSlowDisk, kSlowLink: factor; kRestartStorm: crashes; kSlowCpu: us; kHalfOpen: 0
-  // swallows, 1 is reset at `a`
+  // kRollingRestart: 1: in good order; kDrift: ppm; kWallJump: ms; kSlowDisk, kSlowLink: factor; kRestartStorm:
+  // crashes; kSlowCpu: us; kHalfOpen: 0 swallows, 1 is reset at `a`
   int64_t amount = 0;
   bool torn_too = false;  // kKill: power is lost while the machine is down
   // kAmbush: until it strikes; kRollingRestart: from one node's start to the next one's end; kOldCopy, kLyingDisk,

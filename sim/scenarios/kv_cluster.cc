@@ -6,6 +6,11 @@
 
 namespace mneme::sim {
 
+namespace {
+// How long a node may take to end in good order, in election timeouts: more than the two that it waits for others.
+constexpr int64_t kEndingPatience = 5;
+}  // namespace
+
 KvCluster::KvCluster(World& world, const Options& options, KvOracle& oracle, std::function<void(Finding)> found)
     : world_(world), options_(options), oracle_(oracle), found_(std::move(found)), nodes_(size()) {}
 
@@ -49,7 +54,16 @@ void KvCluster::boot(uint32_t n) {
   if (stopping_ || node.lost || node.held || machine(n).running()) return;
   oracle_.stopped(NodeId(n));
   machine(n).boot(
-      *scope_, [this, n](Env& env) { return node::run_node(env, nodes_[n - 1].config); },
+      *scope_,
+      [this, n](Env& env) {
+        node::Ending ending(env.scheduler);
+        struct Known {
+          node::Ending*& place;
+          Known(node::Ending*& p, node::Ending& e) : place(p) { place = &e; }
+          ~Known() { place = nullptr; }
+        } known(nodes_[n - 1].ending, ending);
+        return node::run_node(env, nodes_[n - 1].config, {}, &ending);
+      },
       [this, n](Result<void> result) { ended(n, std::move(result)); });
 }
 
@@ -69,6 +83,17 @@ void KvCluster::crash_for(uint32_t n, CrashKind kind, WorldTime down) {
   world_.later(*scope_, down, [this, n] { boot(n); });
 }
 
+void KvCluster::stop_for(uint32_t n, WorldTime down) {
+  Node& node = nodes_[n - 1];
+  if (!machine(n).running() || !node.ending) return crash_for(n, CrashKind::kKill, down);
+  node.down = down;
+  node.ending->ask();
+  const uint64_t boots = machine(n).boots();
+  world_.later(*scope_, kEndingPatience * options_[Option::election_timeout] * kMillisecond, [this, n, boots, down] {
+    if (machine(n).running() && machine(n).boots() == boots) crash_for(n, CrashKind::kKill, down);
+  });
+}
+
 void KvCluster::hold_down(uint32_t n) {
   nodes_[n - 1].held = true;
   crash(n, CrashKind::kPowerLoss);
@@ -82,8 +107,12 @@ void KvCluster::let_go(uint32_t n) {
 void KvCluster::ended(uint32_t n, Result<void> result) {
   Node& node = nodes_[n - 1];
   oracle_.stopped(NodeId(n));
-  const ErrorCode code = result ? ErrorCode::kInvalid : result.error().code;
-  node.last_end = result ? "it ended without an error" : result.error().message;
+  if (result) {  // as it was asked to
+    world_.later(*scope_, node.down, [this, n] { boot(n); });
+    return;
+  }
+  const ErrorCode code = result.error().code;
+  node.last_end = result.error().message;
   if (code == ErrorCode::kIo || code == ErrorCode::kNoSpace) {
     const uint64_t pause = world_.fate().between(50, 2000, Choice::kMachine, n, machine(n).boots(), 1);
     world_.later(*scope_, static_cast<WorldTime>(pause) * kMillisecond, [this, n] { boot(n); });
@@ -185,7 +214,7 @@ std::string KvCluster::account() {
     else
       out += fmt::format("{} of term {}{}, leader {}, commit {}, applied {}, durable to {}, log {} to {}/{}",
                          raft::name_of(seen->role), seen->term.value, seen->suspect ? ", suspect" : "",
-                         seen->leader ? fmt::format("n{}", seen->leader.value) : "unknown", seen->commit.value,
+                         seen->leader ? fmt::format("n{}", seen->leader.node().value) : "unknown", seen->commit.value,
                          seen->applied.value, seen->persisted.value, seen->first.value, seen->last.value,
                          seen->last_term.value);
     out += '\n';

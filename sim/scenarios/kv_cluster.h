@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/fiber/scope.h"
-#include "core/node/config.h"
+#include "core/node/node.h"
 #include "sim/machine.h"
 #include "sim/scenarios/kv_oracle.h"
 #include "sim/scenarios/options.h"
@@ -35,6 +35,8 @@ class KvCluster {
   void crash(uint32_t node, CrashKind kind);
   // The same, and starts it again after `down`.
   void crash_for(uint32_t node, CrashKind kind, WorldTime down);
+  // Asks the process to end in good order, kills it when it takes too long, and starts it again `down` after its end.
+  void stop_for(uint32_t node, WorldTime down);
   // Down until let_go(); held nodes are crashed if they run.
   void hold_down(uint32_t node);
   void let_go(uint32_t node);
@@ -77,7 +79,9 @@ class KvCluster {
     bool held = false;
     bool doubted = false;
     Term doubted_in;
-    std::string last_end;  // why it ended by itself
+    node::Ending* ending = nullptr;  // of the process that runs
+    WorldTime down = 0;              // after the end that it was asked for
+    std::string last_end;            // why it ended by itself
   };
   void ended(uint32_t node, Result<void> result);
   bool dispensable(uint32_t node) const;

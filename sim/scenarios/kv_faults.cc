@@ -180,6 +180,7 @@ void KvFaults::apply(const Fault& fault) {
       ambushes_.push_back(reunion);
       break;
     }
+    case FaultKind::kStop: cluster_.stop_for(fault.a, fault.duration); break;
     case FaultKind::kReunite: network.heal(); break;
     case FaultKind::kWallJump: machine().jump_wall(fault.amount); break;
     case FaultKind::kClientVanishes: {
@@ -214,7 +215,10 @@ void KvFaults::restart_storm(const Fault& fault, int64_t nth) {
 void KvFaults::rolling_restart(const Fault& fault, uint32_t nth) {
   if (nth == cluster_.size()) return;
   const uint32_t node = (fault.a - 1 + nth) % cluster_.size() + 1;
-  cluster_.crash_for(node, CrashKind::kKill, fault.duration);
+  if (fault.amount == 1)
+    cluster_.stop_for(node, fault.duration);
+  else
+    cluster_.crash_for(node, CrashKind::kKill, fault.duration);
   later(fault.duration + fault.delay, [this, fault, nth] { rolling_restart(fault, nth + 1); });
 }
 

@@ -77,6 +77,7 @@ namespace mneme::sim {
   X(faults, blackouts, "", 0, 100, 0, 3, "times that a majority of the machines, or all, lose power at once")            \
   X(faults, restart_storms, "", 0, 100, 0, 1, "times that a machine loses power again and again, soon after its starts") \
   X(faults, rolling_restarts, "", 0, 100, 0, 0, "times that all nodes are killed and started again, one by one")         \
+  X(faults, stops, "", 0, 1000, 0, 2, "processes asked to end in good order, and started again")                         \
   X(faults, pauses, "", 0, 1000, 0, 5, "processes that stand still for a while")                                         \
   X(faults, slow_cpus, "", 0, 1000, 0, 2, "times that a node computes slowly for a while")                               \
   X(faults, partitions, "", 0, 1000, 2, 6, "times that a set of machines is cut off from the rest")                      \

@@ -132,8 +132,10 @@ void draw_faults(Drawer d) {
   d.add(FaultKind::kRollingRestart, Option::rolling_restarts, [&](Fault& f) {
     f.duration = d.lasting(1, 2000, f.item);
     f.delay = static_cast<WorldTime>(d.between(0, d.between(1, 3000, f.item, 5), f.item, 6)) * kMillisecond;
+    f.amount = static_cast<int64_t>(d.between(0, 1, f.item, 7));
     return true;
   });
+  d.add(FaultKind::kStop, Option::stops, [&](Fault& f) { return f.duration = d.lasting(1, 2000, f.item), true; });
   d.add(FaultKind::kFullDisk, Option::full_disks,
         [&](Fault& f) { return f.duration = d.lasting(100, 6000, f.item), true; });
   d.add(FaultKind::kSlowDisk, Option::slow_disks, [&](Fault& f) {
