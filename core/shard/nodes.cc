@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <tuple>
 
 #include "core/base/limits.h"
@@ -59,11 +60,10 @@ std::vector<NodeId> across_racks(const std::vector<Founder>& nodes) {
   return ids;
 }
 
-// Shard after shard takes the next `copies` nodes of the circle; every round begins one node later, so that the shards
-// of a node have their other copies on different nodes.
+// Shard after shard takes the next `copies` nodes of the circle. When all nodes have got equally many it begins one
+// node later, so that the shards of a node have their other copies on different nodes.
 Configuration initial_configuration(const std::vector<NodeId>& circle, size_t shard, size_t copies) {
-  size_t place = shard * copies;
-  size_t begin = place + place / circle.size();
+  const size_t begin = shard * copies + shard / (circle.size() / std::gcd(circle.size(), copies));
   Configuration configuration;
   for (size_t i = 0; i < copies; ++i) configuration.push_back({{circle[(begin + i) % circle.size()], 1}, Role::kVoter});
   std::sort(configuration.begin(), configuration.end(),

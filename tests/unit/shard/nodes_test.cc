@@ -52,7 +52,7 @@ TEST_CASE("founding makes equal shards on distinct nodes, balanced and across ra
       least = std::min(least, held[id]);
       most = std::max(most, held[id]);
     }
-    CHECK(most - least <= 2);
+    CHECK(most - least <= 1);
   }
 }
 
