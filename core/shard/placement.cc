@@ -35,7 +35,10 @@ Placement::Placement(const Map& map, std::span<const Liveness> liveness, const P
     std::optional<size_t> leader = number_of(shards_[i].shard->last.leader);
     if (leader && nodes_[*leader].reachable) lead(i, leader);
   }
-  for (size_t i = 0; i < nodes_.size(); ++i) enlist(i);
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i].up) up_in_rack_[nodes_[i].rack].push_back(i);
+    enlist(i);
+  }
   for (size_t i = 0; i < shards_.size(); ++i)
     if (const Operation* operation = shards_[i].shard->pending()) assume(i, operation->action);
 }
@@ -51,6 +54,7 @@ void Placement::add_nodes(std::span<const Liveness> liveness) {
     nodes_.push_back(std::move(view));
   }
   racks_.resize(racks.size());
+  up_in_rack_.resize(racks.size());
   for (const Liveness& heard : liveness) {
     std::optional<size_t> number = number_of(heard.node);
     if (!number) continue;
@@ -168,9 +172,12 @@ uint64_t Placement::least_weight() const { return by_lightest_.empty() ? UINT64_
 
 bool Placement::has_room(size_t shard, std::optional<size_t> except, size_t limit) const {
   const Configuration& configuration = shards_[shard].shard->configuration();
-  return std::any_of(nodes_.begin(), nodes_.end(), [&](const NodeView& node) {
-    return node.up && same_rack(shard, except, node.rack) <= limit && !member_on(configuration, node.id);
-  });
+  for (size_t rack = 0; rack < up_in_rack_.size(); ++rack) {
+    if (up_in_rack_[rack].empty() || same_rack(shard, except, rack) > limit) continue;
+    for (size_t node : up_in_rack_[rack])
+      if (!member_on(configuration, nodes_[node].id)) return true;
+  }
+  return false;
 }
 
 void Placement::assume(size_t shard, const Action& action) {

@@ -97,7 +97,8 @@ class Placement {
   std::vector<NodeView> nodes_;
   std::vector<ShardView> shards_;
   size_t pending_ = 0;
-  // The nodes that may get replicas, lightest first: in each rack, and the racks by their lightest.
+  std::vector<std::vector<size_t>> up_in_rack_;
+  // The nodes that may get replicas and are free, lightest first: in each rack, and the racks by their lightest.
   std::vector<std::set<std::pair<uint64_t, size_t>>> racks_;
   std::set<std::pair<uint64_t, size_t>> by_lightest_;
 };

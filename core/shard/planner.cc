@@ -58,14 +58,17 @@ class Planner {
     return fmt::format("move shard {} from n{} to n{}", group(shard), id(from), id(to));
   }
 
-  // Where a new copy is best: with few others in its rack, then where there is least. None while the nodes in the best
-  // racks are all busy: a copy in a worse one would have to be moved again.
-  std::optional<size_t> place_for(size_t shard, std::optional<size_t> without) const {
-    for (size_t limit = 0; limit <= voters(shard).size(); ++limit) {
+  // Where a copy is best: with few others in its rack, at most `most`, then where there is least. None while the nodes
+  // in the best racks are all busy: a copy in a worse one would have to be moved again.
+  std::optional<size_t> place_for(size_t shard, std::optional<size_t> without, size_t most) const {
+    for (size_t limit = 0; limit <= most; ++limit) {
       if (auto found = at_.lightest(shard, without, limit)) return found;
       if (at_.has_room(shard, without, limit)) return {};
     }
     return {};
+  }
+  std::optional<size_t> place_for(size_t shard, std::optional<size_t> without) const {
+    return place_for(shard, without, voters(shard).size());
   }
 
   // Repair.
@@ -215,13 +218,9 @@ class Planner {
       for (size_t voter : voters(shard))
         if (crowd(shard, voter) >= 1 && (!worst || badness(voter) > badness(*worst))) worst = voter;
       if (!worst) continue;
-      for (size_t limit = 0; limit < crowd(shard, *worst); ++limit) {
-        auto target = at_.lightest(shard, *worst, limit);
-        if (!target) continue;
+      if (auto target = place_for(shard, worst, crowd(shard, *worst) - 1))
         propose(shard, move(*worst, *target),
                 fmt::format("{}: its rack holds {} copies", moves(shard, *worst, *target), crowd(shard, *worst) + 1));
-        break;
-      }
     }
   }
 

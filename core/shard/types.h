@@ -115,9 +115,9 @@ struct Action {
 // the epoch that the operation names, and raising it: so a step is never done twice, and never after another change.
 enum class Step : uint8_t {
   kAddLearner = 1,  // add `target` as a learner, and wait until it has caught up
-  kSwap,            // in one joint change make `target` a voter and remove `source`
+  kSwap,            // in one joint change make `target` a voter and remove `source`, which hands over if it leads
   kPromote,         // make `target` a voter
-  kRemove,          // remove `source`
+  kRemove,          // remove `source`, which hands over if it leads
   kTransfer,        // have `target` elected
   kSplit,           // give the slots from `at` on to `child`; both are at the epoch after the operation's then
 };

@@ -210,7 +210,7 @@ class Turmoil {
   void settle() {
     size_t rounds = 0;
     for (bool busy = true; busy;) {
-      REQUIRE(++rounds < 1000);
+      REQUIRE(++rounds < 100);
       busy = false;
       const Map now = map_;
       for (const auto& [id, shard] : now.shards()) {
