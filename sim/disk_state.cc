@@ -119,9 +119,11 @@ std::string DiskState::rot_last_written(uint64_t cause) {
   const uint64_t sector = last_run_.first + (pick(0, 2) == 0 ? 0 : pick(1, last_run_.count));
   if (sector * kSector >= inode->content.durable().size()) return "";  // cut off since
   const uint64_t size = std::min<uint64_t>(kSector, inode->content.durable().size() - sector * kSector);
-  const uint64_t bit = pick(2, (pick(3, 2) == 0 ? std::min<uint64_t>(size, kHeaderBytes) : size) * 8);
-  inode->content.flip(sector * kSector + bit / 8, static_cast<uint8_t>(1u << (bit % 8)));
-  return fmt::format("file {} sector {}, bit {}", inode->number, sector, bit);
+  const uint64_t bit = pick(2, (pick(3, 4) != 0 ? std::min<uint64_t>(size, kHeaderBytes) : size) * 8);
+  const bool one_bit = pick(4, 2) == 0;
+  const auto mask = static_cast<uint8_t>(one_bit ? 1u << (bit % 8) : 1 + pick(5, 255));
+  inode->content.flip(sector * kSector + bit / 8, mask);
+  return fmt::format("file {} sector {}, byte {} xor {:#04x}", inode->number, sector, bit / 8, mask);
 }
 
 std::string DiskState::make_unreadable(uint64_t cause) {

@@ -19,11 +19,12 @@
 //   - Lying flush: syncs, of directories too, report success and do nothing. What they promised becomes durable with
 //     the next honest sync, of whatever file or directory, or is left to the next power loss. That loses all of it, as
 //     often as not: a drive's cache is lost as a whole.
-//   - Bit rot: some bits of a durable sector flip, or one of what was made durable last, seen once the cache is gone.
-//     Latent sector error: a sector cannot be
-//     read until it is written as a whole, nor can a part of it be written; seen at once, unless there is an unsynced
-//     write of it. A read that reaches one returns what is before it, as at any place when reads are short. Writes are
-//     never short: env::File has the loop inside (tests/unit/contract cuts the real one's short).
+//   - Bit rot: some bits of a durable sector flip, or a bit or a byte of what was made durable last, seen once the
+//   cache
+//     is gone. Latent sector error: a sector cannot be read until it is written as a whole, nor can a part of it be
+//     written; seen at once, unless there is an unsynced write of it. A read that reaches one returns what is before
+//     it, as at any place when reads are short. Writes are never short: env::File has the loop inside
+//     (tests/unit/contract cuts the real one's short).
 //   - Full: what needs no further page is written, the rest fails with kNoSpace, within one write too. Every file takes
 //     the pages of its size, holes included; a removed one takes none, even while it is open. Either nothing is to be
 //     had whatever is removed (somebody else takes it), or there is a limit to all files together.
@@ -71,7 +72,8 @@ class DiskState {
   // Strike at once, and say what they hit, "" when there was nothing to hit.
   std::string rot(uint64_t cause);
   std::string make_unreadable(uint64_t cause);
-  // One bit of the write that was made durable last, likelier near a sector's beginning, where headers are.
+  // One bit of the write that was made durable last, or a byte; likelier near a sector's beginning,
+  // where headers are.
   std::string rot_last_written(uint64_t cause);
   std::string evict();
   // Strikes the next sync of a file.

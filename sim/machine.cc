@@ -39,7 +39,8 @@ class MachineRandom final : public env::Random {
  private:
   // Sites that are asked only now and then fire more often.
   static uint32_t weight_of(Site site) {
-    return site == Site::kSlowCheckpoint || site == Site::kSnapshotFirst ? 10 : 1;
+    if (site == Site::kSnapshotFirst) return 25;
+    return site == Site::kSlowCheckpoint ? 10 : 1;
   }
   uint64_t key(Site site) const { return (static_cast<uint64_t>(site) << 32) + machine_.actor(); }
   Machine& machine_;

@@ -17,6 +17,8 @@ std::string_view name_of(FaultKind strike) {
     case FaultKind::kBlackout: return "power loss everywhere";
     case FaultKind::kOverthrow: return "cut it off, with power loss of all others,";
     case FaultKind::kDelude: return "cut it off with its clock stopped";
+    case FaultKind::kExile: return "cut it off until another node's checkpoint, at most";
+    case FaultKind::kReunite: return "heal the network";
     default: return "";
   }
 }
@@ -82,9 +84,13 @@ std::string Fault::text() const {
                                 delay / 1000 % 1000, nth, kProbeNames[static_cast<size_t>(trigger)], name_of(strike),
                                 seconds(duration));
     case FaultKind::kTailRot:
-      return when + fmt::format("power loss n{} for {}, and one bit of what it wrote last rots", a, seconds(duration));
+      return when + fmt::format("power loss n{} for {}, and a part of what it wrote last rots", a, seconds(duration));
     case FaultKind::kDelude:
       return when + fmt::format("n{} is cut off for {} and its clock stands still", a, seconds(duration));
+    case FaultKind::kExile:
+      return when + fmt::format("n{} is cut off until another node completes a checkpoint, for {} at most", a,
+                                seconds(duration));
+    case FaultKind::kReunite: return when + "the network heals";
     case FaultKind::kOverthrow:
       return when + fmt::format("n{} is cut off for {} and all others lose power", a, seconds(duration));
   }

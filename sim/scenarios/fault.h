@@ -46,6 +46,9 @@ enum class FaultKind : uint8_t {
   kLyingDisk,
   kLostWrite,
   kMisdirectedWrite,
+  // Only of an ambush: the node is cut off from the others until one of them has completed a checkpoint.
+  kExile,
+  kReunite,  // only of an ambush: the network heals
 };
 
 struct Fault {

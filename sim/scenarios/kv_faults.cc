@@ -169,6 +169,18 @@ void KvFaults::apply(const Fault& fault) {
       cut_off(uint64_t{1} << fault.a, until);
       drift(fault, kStandsStill);
       break;
+    case FaultKind::kExile: {
+      cut_off(uint64_t{1} << fault.a, until);
+      if (fault.amount == 1) drift(fault, kStandsStill);
+      Fault reunion = fault;
+      reunion.kind = FaultKind::kAmbush;
+      reunion.trigger = Probe::checkpoint_completed;
+      reunion.strike = FaultKind::kReunite;
+      reunion.nth = 1;
+      ambushes_.push_back(reunion);
+      break;
+    }
+    case FaultKind::kReunite: network.heal(); break;
     case FaultKind::kWallJump: machine().jump_wall(fault.amount); break;
     case FaultKind::kClientVanishes: {
       const uint32_t client = fault.a + 1;
@@ -269,7 +281,9 @@ void KvFaults::stray_write(const Fault& fault) {
 void KvFaults::look_for_ambush(Probe probe, uint32_t actor) {
   if (actor > cluster_.size()) return;
   for (size_t i = 0; i < ambushes_.size(); ++i) {
-    if (ambushes_[i].trigger != probe || --ambushes_[i].nth > 0) continue;
+    if (ambushes_[i].trigger != probe) continue;
+    if (ambushes_[i].strike == FaultKind::kReunite && ambushes_[i].a == actor) continue;  // of another node
+    if (--ambushes_[i].nth > 0) continue;
     sprung_.push_back(ambushes_[i].sprung_on(actor, cluster_.size()));
     ambushes_.erase(ambushes_.begin() + static_cast<ptrdiff_t>(i--));
   }

@@ -89,7 +89,7 @@ namespace mneme::sim {
   X(faults, failed_syncs, "", 0, 1000, 0, 2, "syncs that fail")                                                          \
   X(faults, rots, "", 0, 1000, 0, 2, "sectors that rot")                                                                 \
   X(faults, read_errors, "", 0, 1000, 0, 1, "sectors that cannot be read")                                               \
-  X(faults, tail_rots, "", 0, 1000, 0, 2, "machines that lose power while a bit of what they wrote last rots")           \
+  X(faults, tail_rots, "", 0, 1000, 0, 4, "machines that lose power while a bit or byte of what they wrote last rots")   \
   X(faults, wipes, "", 0, 100, 0, 1, "disks wiped, of machines that may lose theirs; they must stay out")                \
   X(faults, full_disks, "", 0, 1000, 0, 1, "times that a disk is full for a while")                                      \
   X(faults, slow_disks, "", 0, 1000, 0, 2, "times that a disk is slow for a while")                                      \
@@ -99,6 +99,7 @@ namespace mneme::sim {
   X(faults, clock_jumps, "", 0, 1000, 0, 3, "jumps of a wall clock")                                                     \
   X(faults, ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote... and strike within 50 ms")          \
   X(faults, delusions, "", 0, 1000, 0, 2, "leaders cut off while they ask who follows, with clocks that stand still")     \
+  X(faults, exiles, "", 0, 1000, 0, 2, "leaders cut off until another node has completed a checkpoint")                   \
   X(faults, vanishing_clients, "", 0, 1000, 0, 6, "client processes that are killed and come back")                      \
   X(faults, old_copies, "", 0, 1000, 0, 0, "times that an old copy takes the place of a disk; see kv_faults.h")          \
   X(faults, lying_disks, "", 0, 1000, 0, 0, "times that a disk's syncs do nothing for a while, until power is lost")     \

@@ -185,6 +185,17 @@ void draw_faults(Drawer d) {
     f.duration = d.lasting(500, 6000, f.item);
     return true;
   });
+  // Its successor may take a checkpoint within the reach of what it has in its log and nobody else has.
+  d.add(FaultKind::kExile, Option::exiles, [&](Fault& f) {
+    f.kind = FaultKind::kAmbush;
+    f.trigger = Probe::read_round_begun;
+    f.strike = FaultKind::kExile;
+    f.nth = 1;
+    f.amount = static_cast<int64_t>(d.between(0, 1, f.item, 5));
+    f.delay = static_cast<WorldTime>(d.between(0, static_cast<uint64_t>(options[Option::latency]) * 4000, f.item, 9));
+    f.duration = d.lasting(1000, 8000, f.item);
+    return true;
+  });
   for (auto [kind, option, longest_ms] : {std::tuple(FaultKind::kOldCopy, Option::old_copies, 15'000),
                                           std::tuple(FaultKind::kLyingDisk, Option::lying_disks, 4'000),
                                           std::tuple(FaultKind::kLostWrite, Option::lost_writes, 100),

@@ -37,7 +37,8 @@ CASUAL_RANGES, RECORDED_RANGES, WAYS_RANGES = 1, 5, 3
 # Ways to search that docs/DETECTION.md compares: what is given to mneme sim, and how they are named.
 WAYS = (("as drawn", ()), ("fifo", ("--set", "strategy=fifo")), ("random", ("--set", "strategy=random")),
         ("pct", ("--set", "strategy=pct")), ("delay", ("--set", "strategy=delay")),
-        ("no BUGGIFY", ("--set", "rarely=0")), ("no ambushes", ("--set", "ambushes=0", "--set", "delusions=0")),
+        ("no BUGGIFY", ("--set", "rarely=0")),
+        ("no ambushes", ("--set", "ambushes=0", "--set", "delusions=0", "--set", "exiles=0")),
         ("8 branches", ("--branch", "8")))
 KEYS = ("id", "mistake", "expected", "source", "needs")
 PENDING_KEYS = ("id", "state", "mistake", "reason", "source")

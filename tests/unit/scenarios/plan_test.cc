@@ -67,9 +67,10 @@ TEST_CASE("leaving out any one fault or operation leaves every other as it was",
         check({.faults = {}, .operations = {{client, op.nth}}});
       }
   }
-  // The seeds were enough to have each kind in some plan, but for kOverthrow and kDelude, which only ambushes do.
+  // The seeds were enough to have each kind in some plan, but for those that only ambushes do:
+  // kOverthrow, kDelude, kExile and kReunite.
   CHECK(left_out.size() ==
-        static_cast<size_t>(FaultKind::kMisdirectedWrite) - 2);  // the last one, and they begin with 1
+        static_cast<size_t>(FaultKind::kMisdirectedWrite) - 2);  // the last of the others; they begin with 1
 }
 
 TEST_CASE("leaving out any set of faults and operations leaves the rest as it was", "[scenarios]") {
