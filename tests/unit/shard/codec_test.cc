@@ -249,6 +249,16 @@ TEST_CASE("a map comes back as it was encoded", "[shard]") {
   CHECK(busy_map().digest() != founded({}).digest());
 }
 
+TEST_CASE("a map's bytes are those of version 1", "[shard]") {
+  // A change of the format needs another version, and this one must stay readable.
+  const std::string bytes = encoded(busy_map());
+  CHECK(bytes.size() == 2337);
+  CHECK(xxh3(bytes) == 0xdd7db2c1d4470f3f);
+  const std::string empty = encoded(Map());
+  CHECK(empty == std::string("\1", 1) + std::string(8 + 8 + 4 + 4 + 8, '\0') + std::string("\1\0\0\0\0\0\0\0", 8) +
+                     std::string("\2\0\0\0\0\0\0\0", 8) + std::string("\1\0\0\0\0\0\0\0", 8) + std::string(8, '\0'));
+}
+
 TEST_CASE("every prefix of a map is an error, and so is a byte too many", "[shard]") {
   std::string bytes = encoded(busy_map());
   for (size_t size = 0; size < bytes.size(); ++size)

@@ -14,8 +14,11 @@ namespace {
 void load(World& world, Random& random) {
   for (const auto& [id, group] : world.groups().all()) {
     if (id == kMetaGroup) continue;
-    const uint64_t size = 64 + random.below(512) + (random.one_in(10) ? 2048 : 0);
-    world.groups().load(id, size << 20, 100 + random.below(900) + (random.one_in(20) ? 5000 : 0));
+    uint64_t mib = 64 + random.below(512);
+    if (random.one_in(10)) mib += 2048;
+    uint64_t writes = 100 + random.below(900);
+    if (random.one_in(20)) writes += 5000;
+    world.groups().load(id, mib << 20, writes);
   }
 }
 
@@ -132,8 +135,10 @@ TEST_CASE("loads that waver a little move nothing", "[shard]") {
   World world(options);
   Random random(2);
   auto waver = [&] {
-    for (uint64_t group = 2; group < 122; ++group)
-      world.groups().load(GroupId(group), (200 + 3 * group + random.below(10)) << 20, 1000 + group + random.below(40));
+    for (uint64_t group = 2; group < 122; ++group) {
+      const uint64_t mib = 200 + 3 * group + random.below(10);
+      world.groups().load(GroupId(group), mib << 20, 1000 + group + random.below(40));
+    }
   };
   waver();
   world.settle(1000);

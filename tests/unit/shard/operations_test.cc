@@ -235,6 +235,10 @@ TEST_CASE("an operation is advanced only by proof", "[shard]") {
   put(halfway.report.configuration, map.shard(kGroup)->operation->source, Role::kOutgoing);
   put(halfway.report.configuration, map.shard(kGroup)->operation->target, Role::kIncoming);
   refuse(map, halfway, "has not been made");
+  halfway = swap;
+  for (Member& m : halfway.report.configuration)
+    if (m.replica != map.shard(kGroup)->operation->target) m.role = Role::kOutgoing;
+  refuse(map, halfway, "has not been made");
   accept(map, good);  // belated
   CHECK(map.shard(kGroup)->operation->step == Step::kSwap);
   accept(map, swap);

@@ -84,8 +84,10 @@ TEST_CASE("sets are added to and taken from each other, and split at a slot", "[
     Model a;
     Model b;
     for (int n = 0; n < 20; ++n) {
-      change(a, random_range(random), !random.one_in(3));
-      change(b, random_range(random), !random.one_in(3));
+      for (Model* model : {&a, &b}) {
+        const bool adds = !random.one_in(3);
+        change(*model, random_range(random), adds);
+      }
     }
     SlotSet both = set_of(a);
     both.add(set_of(b));
