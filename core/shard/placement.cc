@@ -77,7 +77,8 @@ void Placement::add_shards() {
       view.voters.push_back(*node);
       if (nodes_[*node].reachable) ++reachable;
     }
-    view.changeable = !shard.pending() && !is_joint(shard.configuration()) && reachable > view.voters.size() / 2;
+    view.has_majority = reachable > view.voters.size() / 2;
+    view.changeable = view.has_majority && !is_joint(shard.configuration());
     shards_.push_back(std::move(view));
   }
 }
@@ -183,7 +184,7 @@ bool Placement::has_room(size_t shard, std::optional<size_t> except, size_t limi
 void Placement::assume(size_t shard, const Action& action) {
   ShardView& view = shards_[shard];
   view.changeable = false;
-  ++pending_;
+  if (view.has_majority) ++pending_;
   const std::optional<size_t> source = number_of(action.source);
   const std::optional<size_t> target = number_of(action.target);
   // What costs a node something: sending a copy or getting one, and the pause of a split or a new leader.

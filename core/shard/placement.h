@@ -37,7 +37,8 @@ struct ShardView {
   std::optional<size_t> leader;
   uint64_t weight = 0;
   uint64_t leader_weight = 0;
-  bool changeable = false;  // nothing under way, and a majority to do it
+  bool has_majority = false;  // of voters that were heard of lately
+  bool changeable = false;    // that, and nothing under way
 };
 
 struct Mean {

@@ -19,6 +19,7 @@ class Planner {
       : map_(map), liveness_(liveness), options_(options), at_(map, liveness, options) {}
 
   Plan run() {
+    give_up();
     repair();
     spread();
     split();
@@ -71,6 +72,23 @@ class Planner {
     return place_for(shard, without, voters(shard).size());
   }
 
+  void give_up() {
+    for (const ShardView& view : at_.shards()) {
+      const Operation* operation = view.shard->pending();
+      if (!operation || !view.has_majority) continue;
+      const std::optional<size_t> target = at_.number_of(operation->action.target);
+      if (!target) continue;
+      const NodeView& to = node(*target);
+      const bool silent = operation->step == Step::kTransfer ? !to.reachable : to.lost;
+      const bool unwanted = to.draining && operation->step == Step::kAddLearner;
+      if (!silent && !unwanted) continue;
+      plan_.give_up.push_back(
+          {view.shard->group(), operation->id, operation->step,
+           fmt::format("abandon operation {} on shard {} ({}): n{} {}", operation->id.value, view.shard->group().value,
+                       text_of(operation->action), to.id.value, silent ? "is silent" : "is draining")});
+    }
+  }
+
   // Repair.
   void repair() {
     std::vector<std::tuple<size_t, size_t>> wanting;  // how urgent (less is more), which
@@ -108,10 +126,9 @@ class Planner {
 
   void report_stuck(size_t shard) {
     const ShardView& view = at_.shards()[shard];
-    if (view.shard->pending()) return;
+    if (view.has_majority) return;
     const auto reachable =
         std::count_if(view.voters.begin(), view.voters.end(), [&](size_t n) { return node(n).reachable; });
-    if (static_cast<size_t>(reachable) > view.voters.size() / 2) return;
     obstacle(fmt::format("shard {} cannot be changed: of its {} voters {} are heard of", group(shard),
                          view.voters.size(), reachable));
   }

@@ -39,8 +39,9 @@ struct Liveness {
 struct PlanOptions {
   uint64_t suspect_after_ms = 5'000;  // silent for longer: gets nothing new
   uint64_t lost_after_ms = 300'000;   // silent for longer: its replicas are replaced
-  size_t max_pending = 64;            // operations in the cluster, those under way included
-  size_t max_pending_per_node = 2;    // that send a copy from it or to it, or change what it leads
+  // Operations in the cluster, with those under way, except of shards that have no majority: these cost nothing.
+  size_t max_pending = 64;
+  size_t max_pending_per_node = 2;  // that send a copy from it or to it, or change what it leads
   uint64_t split_bytes = 8ull << 30;
   uint64_t split_writes_per_second = 20'000;
   uint32_t band_permille = 50;  // around the mean: nodes inside are balanced
@@ -52,7 +53,17 @@ struct Proposal {
       reason;  // one line, for people: "move shard 12 from n3 to n7: n3 has 41 replicas, n7 has 12, the mean is 34"
 };
 
+// An operation under way that will not end by itself, because its target is gone. Have the group raise its epoch, then
+// abandon the operation with the group's report.
+struct GiveUp {
+  GroupId group;
+  OperationId operation;
+  Step step = Step::kTransfer;
+  std::string reason;
+};
+
 struct Plan {
+  std::vector<GiveUp> give_up;
   std::vector<Proposal> operations;  // the most important first
   // What ought to be done and cannot, for people; the first few.
   std::vector<std::string> obstacles;

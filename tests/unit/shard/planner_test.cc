@@ -212,6 +212,56 @@ TEST_CASE("a learner that nothing needs is removed", "[shard]") {
   CHECK(proposal->command.action == Action{ActionKind::kRemove, spare, {}});
 }
 
+TEST_CASE("an operation whose target is gone is given up, and then its shard is mended", "[shard]") {
+  Map map = tidy({.nodes = 5, .shards = 1});
+  NodeId spare;
+  for (const auto& [id, node] : map.nodes())
+    if (!member_on(map.shard(kGroup)->configuration(), id)) spare = id;
+  const NodeId first = holder(map, 0);
+  const NodeId second = holder(map, 1);
+  accept(map, begin(map, kGroup, {ActionKind::kMove, first, spare}));
+  accept(map, advance(map, kGroup));
+  CHECK(plan(map, heard(map, {{spare, 10'000}})).give_up.empty());
+  Plan planned = plan(map, heard(map, {{spare, kLost}}));
+  REQUIRE(planned.give_up.size() == 1);
+  CHECK(planned.give_up[0].group == kGroup);
+  CHECK(planned.give_up[0].operation == OperationId(1));
+  CHECK(planned.give_up[0].step == Step::kSwap);
+  has(planned.give_up[0].reason, fmt::format("abandon operation 1 on shard 2 (move n{} to n{}): n{} is silent",
+                                             first.value, spare.value, spare.value));
+  // Without a majority nothing can be abandoned either.
+  planned = plan(map, heard(map, {{spare, kLost}, {first, kLost}, {second, kLost}}));
+  CHECK(planned.give_up.empty());
+  accept(map, abandon(map, kGroup));
+  planned = plan(map, heard(map, {{spare, kLost}}));
+  CHECK(planned.give_up.empty());
+  REQUIRE(of(planned, kGroup));
+  CHECK(of(planned, kGroup)->command.action == Action{ActionKind::kRemove, spare, {}});
+  // A node that is drained before it has its copy need not get it.
+  carry_out(map, kGroup, of(planned, kGroup)->command.action);
+  accept(map, begin(map, kGroup, {ActionKind::kMove, first, spare}));
+  accept(map, DrainNode{spare, 0, true});
+  planned = plan(map, heard(map));
+  REQUIRE(planned.give_up.size() == 1);
+  has(planned.give_up[0].reason, "is draining");
+}
+
+TEST_CASE("operations that cannot go on do not take up the room of others", "[shard]") {
+  Map map = tidy({.nodes = 12, .shards = 60});
+  PlanOptions options;
+  options.max_pending = 4;
+  const Configuration dead = map.shard(kGroup)->configuration();
+  for (GroupId group{2}; group < map.next_group(); group = group.next())
+    if (map.shard(group)->configuration() == dead)
+      accept(map, begin(map, group,
+                        {ActionKind::kTransfer,
+                         {},
+                         holder(map, map.shard(group)->last.leader == dead[0].replica.node ? 1 : 0, group)}));
+  REQUIRE(map.next_operation() >= OperationId(4));
+  const auto silent = heard(map, {{dead[0].replica.node, kLost}, {dead[1].replica.node, kLost}});
+  CHECK(plan(map, silent, options).operations.size() == 4);
+}
+
 TEST_CASE("copies are spread over racks where there are some", "[shard]") {
   Map map = tidy({.nodes = 3, .shards = 2, .copies = 3, .racks = 1});
   CHECK(plan(map, heard(map)).operations.empty());

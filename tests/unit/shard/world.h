@@ -56,6 +56,11 @@ class World {
     // What an earlier leader planned arrives now, before or after what this one begins.
     if (random_.one_in(2)) deliver(stale);
     bool alive = true;
+    for (const GiveUp& given_up : planned.give_up) {
+      REQUIRE(map_.shard(given_up.group)->operation->id == given_up.operation);
+      if (alive && !(alive = act())) crashed_ = true;
+      if (alive) groups_.fence(given_up.group);  // drive() abandons it
+    }
     for (const Proposal& proposal : planned.operations) {
       if (alive && !(alive = act())) crashed_ = true;
       if (!alive) {
@@ -142,9 +147,10 @@ class World {
         continue;
       }
       if (!(alive = act())) break;
+      const bool dead_target = dead(current.action.target);  // cannot catch up, cannot lead
       if (options_.failing != 0 && random_.one_in(options_.failing))
         groups_.fence(id);
-      else
+      else if (!dead_target || current.step == Step::kAddLearner)
         groups_.make({id, current}, random_.one_in(2));
     }
     if (!alive) crashed_ = true;
@@ -162,7 +168,7 @@ class World {
     std::map<NodeId, size_t> copies_to;
     size_t pending = 0;
     for (const auto& [id, shard] : trial.shards())
-      if (shard.pending()) ++pending;
+      if (shard.pending() && has_majority(groups_.all().at(id))) ++pending;
     for (const auto& [id, shard] : trial.shards())
       if (shard.pending() && shard.operation->step == Step::kAddLearner) ++copies_to[shard.operation->target.node];
     for (const Proposal& proposal : planned.operations) {
