@@ -264,7 +264,8 @@ class Planner {
     std::vector<size_t> order;
     for (size_t n = 0; n < at_.nodes().size(); ++n)
       if (node(n).up) order.push_back(n);
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return node(a).*weight > node(b).*weight; });
+    std::sort(order.begin(), order.end(),
+              [&](size_t a, size_t b) { return std::pair(node(b).*weight, a) < std::pair(node(a).*weight, b); });
     return order;
   }
 
@@ -278,7 +279,7 @@ class Planner {
     for (size_t from : heaviest_first(&NodeView::weight)) {
       // What is best to move: the heaviest that fits, so that few moves do.
       std::vector<size_t> shards = node(from).shards;
-      std::stable_sort(shards.begin(), shards.end(), [&](size_t a, size_t b) {
+      std::sort(shards.begin(), shards.end(), [&](size_t a, size_t b) {
         return std::pair(at_.shards()[b].weight, a) < std::pair(at_.shards()[a].weight, b);
       });
       for (size_t shard : shards) {
