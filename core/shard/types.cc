@@ -39,16 +39,6 @@ std::string_view name_of(NodeState state) {
   return "unknown";
 }
 
-std::string_view name_of(Role role) {
-  switch (role) {
-    case Role::kVoter: return "voter";
-    case Role::kLearner: return "learner";
-    case Role::kIncoming: return "incoming voter";
-    case Role::kOutgoing: return "outgoing voter";
-  }
-  return "unknown";
-}
-
 std::string_view name_of(Step step) {
   switch (step) {
     case Step::kAddLearner: return "add learner";

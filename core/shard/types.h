@@ -72,8 +72,8 @@ using Configuration = std::vector<Member>;
 [[nodiscard]] bool is_joint(const Configuration& configuration);
 [[nodiscard]] size_t voters_of(const Configuration& configuration);  // with those of either half of a joint one
 
-// What a group says of itself. The leader takes it from what it has applied, so that all but the last line of it is
-// the same on every replica that has applied as much.
+// What a group says of itself, by its leader, from what that has applied: all up to `slots` is then the same on every
+// replica that has applied as much.
 struct Report {
   GroupId group;
   Epoch epoch;
@@ -156,7 +156,6 @@ struct Shard {
 };
 
 [[nodiscard]] std::string_view name_of(NodeState state);
-[[nodiscard]] std::string_view name_of(Role role);
 [[nodiscard]] std::string_view name_of(Step step);
 // "move n3 to n7", "split at slot 8192".
 [[nodiscard]] std::string text_of(const Action& action);
