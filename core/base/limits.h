@@ -39,6 +39,14 @@ inline constexpr size_t kMaxPeerQueueBytes = 32 * kMiB;    // waiting to be sent
 inline constexpr size_t kSnapshotChunkBytes = 256 * kKiB;
 inline constexpr size_t kMaxNodes = 64;
 
+// Clusters and shards.
+inline constexpr size_t kMaxMembers = 4096;           // nodes of a cluster at a time
+inline constexpr size_t kMaxMembersEver = 64 * kKiB;  // with those that were removed: their ids are remembered
+inline constexpr size_t kMaxReplicas = 16;            // of one shard, learners included
+inline constexpr size_t kMaxAddressBytes = 255;
+inline constexpr size_t kMaxRackBytes = 64;
+inline constexpr size_t kMaxMapBytes = 256 * kMiB;  // an encoded map: far above what the others allow
+
 // Write-ahead log.
 inline constexpr size_t kSectorBytes = 512;  // the unit that a disk writes wholly or not at all
 inline constexpr size_t kMaxFrameBytes = 32 * kMiB;
@@ -55,6 +63,8 @@ static_assert(kMaxCommandBytes < kMaxEntryBytes);
 static_assert(kMaxEntryBytes < kMaxPeerFrameBytes);
 static_assert(kMaxEntryBytes < kMaxFrameBytes);
 static_assert(kMaxFrameBytes < kSegmentBytes);
+static_assert(kMaxReplicas <= kMaxNodes);
+static_assert(kMaxMembers * (2 * kMaxAddressBytes + kMaxRackBytes + 64) < kMaxEntryBytes);  // founding is one entry
 static_assert(kMaxAppendBytes <= kMaxPeerFrameBytes);
 static_assert(kSegmentBytes % kSectorBytes == 0);
 
