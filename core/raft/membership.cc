@@ -3,8 +3,8 @@
 // A leader begins a change only when the last one is committed and so is an entry of its own term: before that, another
 // leader's change might still be in some majority's log, and two that do not meet could follow (the bug of the
 // single-server change in the thesis, which joint changes would share). Whoever leads when a joint configuration is
-// committed ends it. A leader that is in no half of the final one leads on until that is committed, without counting
-// itself, and then leaves, naming the one who is furthest.
+// committed ends it, once majorities in good standing hold it. A leader that is in no half of the final one leads on
+// until that is committed, without counting itself, and then leaves, naming the one who is furthest.
 #include <utility>
 
 #include "core/raft/state.h"
@@ -38,11 +38,19 @@ void renew_peers(Core& c) {
   std::erase_if(c.restores, [&](const PendingRestore& r) { return !now.has(r.suspect); });
 }
 
-const Progress* furthest_voter(const Core& c) {
-  const Progress* furthest = nullptr;
+// Who can best take over: by what it holds in good standing, then by when it last answered.
+const Progress* heir(const Core& c) {
+  const Progress* best = nullptr;
   for (const Progress& p : c.peers)
-    if (p.votes && (!furthest || p.match > furthest->match)) furthest = &p;
-  return furthest;
+    if (p.votes && (!best || std::pair(p.sure_match, p.heard) > std::pair(best->sure_match, best->heard))) best = &p;
+  return best;
+}
+
+// In good standing, not only with all voters' word: a suspect has no vote, so that a configuration in which the others
+// are no majority could never elect a leader again, and only a leader restores it.
+bool is_held_for_sure(const Core& c) {
+  auto sure = [](const Progress& p) { return std::pair(p.sure_match.value, p.sure_match.value); };
+  return agreed(c, c.log.persisted().value, sure) >= c.members.index().value;
 }
 
 }  // namespace
@@ -79,18 +87,21 @@ void note_configuration(Core& c) {
   const Configuration& now = c.members.now();
   c.votes = std::binary_search(now.voters.begin(), now.voters.end(), c.config.id);
   c.votes_outgoing = std::binary_search(now.outgoing.begin(), now.outgoing.end(), c.config.id);
-  if (c.role == Role::kLeader) renew_peers(c);
+  if (c.role != Role::kLeader) return;
+  renew_peers(c);
+  settle_rounds(c);  // whoever was still to answer may not be asked any more
 }
 
 void settle_configuration(Core& c) {
   if (c.members.index() > c.commit || !c.committed_in_term) return;
   const Configuration& now = c.members.now();
+  if ((now.joint() || !c.votes) && !is_held_for_sure(c)) return;
   if (now.joint()) {
     c.probes.reached(Probe::joint_configuration_left);
     append_own(c, EntryKind::kConfig, std::make_shared<const std::string>(encode(leave_joint(now))));
   } else if (!c.votes) {
     c.probes.reached(Probe::removed_leader_left);
-    if (const Progress* next = furthest_voter(c)) {
+    if (const Progress* next = heir(c)) {
       c.transfer = {next->id, c.now, false};
       send_timeout_now(c);
     }
@@ -130,10 +141,10 @@ Result<LogPosition> begin_change(Core& c, const Change& change) {
 Result<void> begin_transfer(Core& c, ReplicaId to) {
   if (c.role != Role::kLeader) return fail(ErrorCode::kUnavailable, "this replica does not lead");
   if (c.transfer.to) return fail(ErrorCode::kUnavailable, "leadership is being handed over already");
-  const Progress* p = c.peer(to);
+  const Progress* p = to ? c.peer(to) : heir(c);
   if (!p || !p->votes) return fail(ErrorCode::kInvalid, "leadership can only be handed to another voter");
-  c.transfer = {to, c.now + c.config.election_timeout, false};
-  if (p->match == c.log.last()) send_timeout_now(c);
+  c.transfer = {p->id, c.now + c.config.election_timeout, false};
+  if (p->sure_match == c.log.last()) send_timeout_now(c);
   return {};
 }
 

@@ -14,12 +14,10 @@ class Memberships {
   explicit Memberships(LogIndex base, Configuration configuration) { restart_at(base, std::move(configuration)); }
 
   const Configuration& now() const { return since_.back().configuration; }
-  // Where the one in force stands; the base, if no later entry has one.
+  // Where the one in force stands, which may be before the base; 0: in no entry.
   LogIndex index() const { return since_.back().index; }
   // The one in force when the log ended at `index`, which is not before the base.
   const Configuration& at(LogIndex index) const;
-  // Where the one before the one in force stands.
-  LogIndex previous_index() const { return since_.size() > 1 ? since_[since_.size() - 2].index : index(); }
 
   void append(LogIndex index, Configuration configuration) { since_.push_back({index, std::move(configuration)}); }
   // Each follows the log's operation of that name. True: another one is in force now.

@@ -114,8 +114,9 @@ class Raft {
   // leader, or the last change or this leader's first entry is not committed yet: nothing happened, ask again.
   // kInvalid: the change makes no sense (configuration.h).
   Result<LogPosition> propose_change(const Change& change, Instant now);
-  // Hands leadership to a voter (thesis 3.10): no proposals are taken until it leads, or an election timeout has passed
-  // without that. kUnavailable: not the leader, or handing over already. kInvalid: not another voter.
+  // Hands leadership to a voter, of 0 to the one that can best take it (thesis 3.10): no proposals are taken until it
+  // leads, or an election timeout has passed without that. kUnavailable: not the leader, or handing over already.
+  // kInvalid: not another voter.
   Result<void> transfer(ReplicaId to, Instant now);
   // ReadIndex (thesis 6.4): answers in a later Ready's `reads` or `failed_reads`. kUnavailable: not the leader.
   // Calls between two Readys share one round of heartbeats. Waits for the first commit of the term (thesis 6.4, step

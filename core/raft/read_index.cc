@@ -26,14 +26,15 @@ void confirm_reads(Core& c, uint64_t round) {
   c.reads_pending.erase(c.reads_pending.begin(), c.reads_pending.begin() + static_cast<ptrdiff_t>(done));
 }
 
+}  // namespace
+
 void settle_rounds(Core& c) {
+  if (c.reads_pending.empty() && c.restores.empty()) return;
   auto answered = [](const Progress& p) { return std::pair(p.sure_round, p.round); };
   const uint64_t confirmed = agreed(c, c.round, answered);
   confirm_reads(c, confirmed);
   answer_restores(c, confirmed);
 }
-
-}  // namespace
 
 bool round_due(const Core& c) { return c.role == Role::kLeader && (reads_may_start(c) || restores_may_start(c)); }
 

@@ -150,7 +150,7 @@ void start_leading(Core& c) {
 void advance_commit(Core& c) {
   auto stored = [](const Progress& p) { return std::pair(p.sure_match.value, p.match.value); };
   LogIndex index(agreed(c, c.log.persisted().value, stored));
-  if (index <= c.commit) return;
+  if (index <= c.commit) return settle_configuration(c);
   if (c.log.term_at(index) != c.hard.term) {
     c.probes.reached(Probe::old_term_entry_not_counted);
     return;
@@ -176,7 +176,7 @@ void on_append_reply(Core& c, const Message& m) {
   p->answered_upto(m.log.index);
   if (p->flow == Flow::kProbe || (p->flow == Flow::kSnapshot && p->match >= p->snapshot.index)) p->replicate();
   p->next = std::max(p->next, p->match.next());
-  if (c.transfer.to == p->id && !c.transfer.told && p->match == c.log.last()) send_timeout_now(c);
+  if (c.transfer.to == p->id && !c.transfer.told && p->sure_match == c.log.last()) send_timeout_now(c);
   if (news) {
     advance_commit(c);
     if (!(p = c.role == Role::kLeader ? c.peer(m.from) : nullptr)) return;  // changed with the configuration

@@ -234,6 +234,8 @@ bool round_due(const Core& c);
 void begin_round(Core& c);
 void retry_rounds(Core& c);
 void on_round_answered(Core& c, Progress& p, const Message& m);
+// What enough voters have answered by now is confirmed.
+void settle_rounds(Core& c);
 void fail_reads(Core& c);
 
 // --- snapshot.cc

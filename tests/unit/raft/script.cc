@@ -310,6 +310,7 @@ void Script::send(Message m) {
 
 void Script::settle(uint64_t n) {
   TestReplica& r = running(n);
+  check(r);
   while (r.raft->has_ready()) take(n, r.raft->ready());
   if (!manual_.contains(n) && !r.unstored.empty()) persist(n, SIZE_MAX);
   std::string shown = fmt::format("{} is {} in term {}{}", n, name_of(r.raft->role()), r.raft->term().value,
@@ -317,6 +318,10 @@ void Script::settle(uint64_t n) {
   if (r.raft->leader()) shown += fmt::format(", leader {}", text_of(r.raft->leader()));
   if (shown_[n - 1] != shown) print(shown);
   shown_[n - 1] = shown;
+  check(r);
+}
+
+void Script::check(TestReplica& r) {
   if (auto bad = r.check()) print("VIOLATION " + *bad);
   if (auto bad = cluster_.observe(*r.raft)) print("VIOLATION " + *bad);
 }

@@ -60,6 +60,7 @@ class Script : private Chance, private Probes {
   void show_log(uint64_t n);
   void show_state(uint64_t n);
   void settle(uint64_t n);
+  void check(TestReplica& r);
   void take(uint64_t n, Ready ready);
   void send(Message m);
   void print(const std::string& line);
