@@ -81,6 +81,8 @@ Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& tran
   if (checkpoint_id_ != 0) {
     raft_.checkpoint_available(checkpoint_);
     recorded_ = checkpoints_.keep(checkpoint_id_);
+    // One of before checkpoints had configurations cannot be sent: another follows the next entry.
+    if (machine_->configuration().empty()) doubtful_checkpoint_ = checkpoint_id_;
   }
   if (observer_) observer_->started(config_.raft.id.node(), raft_, machine_->applied(), machine_->digest());
 }
@@ -168,13 +170,10 @@ void Replica::propose(Call& call) {
   wake();
 }
 
-Result<void> Replica::hand_over() {
-  ReplicaId furthest;
-  for (ReplicaId voter : raft_.configuration().voters) {
-    if (voter == raft_.id()) continue;
-    if (!furthest || raft_.match_index(voter) > raft_.match_index(furthest)) furthest = voter;
-  }
-  auto begun = raft_.transfer(furthest, env_.clock.now());
+Result<void> Replica::hand_over(NodeId to) {
+  const ReplicaId heir = raft_.configuration().on(to);
+  if (to && !heir) return fail(ErrorCode::kInvalid, fmt::format("node {} has no replica of this group", to.value));
+  auto begun = raft_.transfer(heir, env_.clock.now());
   moved();
   wake();
   return begun;
@@ -281,7 +280,7 @@ void Replica::persist(raft::Ready& ready) {
     checkpoint = staged->checkpoint;
     batch.restart(config_.group, *ready.snapshot, checkpoint->id());
   }
-  if (!ready.entries.empty()) batch.entries(config_.group, ready.entries);
+  if (!ready.entries.empty()) batch.entries(config_.group, config_.raft.id.generation(), ready.entries);
   if (ready.clear_suspect) batch.suspect(config_.group, false);
   log_.when_durable([this, number = ready.number, snapshot = ready.snapshot, checkpoint,
                      messages = std::move(ready.messages_after_persist)] {

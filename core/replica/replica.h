@@ -84,10 +84,11 @@ class Replica final : private Call::Register, private kv::ReplySink {
   const raft::Raft& raft() const { return raft_; }
   const kv::StateMachine& machine() const { return *machine_; }
   CheckpointStore& checkpoints() { return checkpoints_; }
+  LogIndex checkpoint_index() const { return checkpoint_.index; }
   uint64_t checkpoint_id() const { return checkpoint_id_; }  // of the newest that is complete; 0: none
-  // Begins to hand leadership to the voter that is furthest (raft::Raft::transfer). kUnavailable: this replica does not
-  // lead; kInvalid: nobody else votes.
-  Result<void> hand_over();
+  // Begins to hand leadership to the voter on that node, or, of 0, to the one that can best take it (raft::Raft::transfer).
+  // kUnavailable: this replica does not lead, or hands over already; kInvalid: no such voter.
+  Result<void> hand_over(NodeId to = {});
   // Suspends until it is known what became of all that was proposed here.
   void wait_for_proposals() {
     proposals_settled_.wait_until([this] { return proposed_.empty(); });

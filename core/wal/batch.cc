@@ -5,7 +5,7 @@
 
 namespace mneme::wal {
 
-void Batch::entries(GroupId group, std::span<const raft::Entry> entries, uint32_t generation) {
+void Batch::entries(GroupId group, uint32_t generation, std::span<const raft::Entry> entries) {
   CHECK(group);
   for (const raft::Entry& entry : entries) encode_entry(frame_, group, generation, entry);
   records_ += static_cast<uint32_t>(entries.size());

@@ -15,7 +15,7 @@ class Batch {
   Batch() { clear(); }
 
   // Consecutive indices, of which the first replaces everything from there on.
-  void entries(GroupId group, std::span<const raft::Entry> entries, uint32_t generation = 0);
+  void entries(GroupId group, uint32_t generation, std::span<const raft::Entry> entries);
   void hard_state(GroupId group, const raft::HardState& hard_state);
   // This node's own checkpoint `id`, durable already, covers the log up to there.
   void checkpoint(GroupId group, const raft::LogPosition& position, uint64_t id);

@@ -50,7 +50,7 @@ void with_one_of_three(int64_t wall_offset_ms, F fn) {
       wal::Batch batch;
       batch.hard_state(kGroup, {.term = Term(1)});
       const raft::Entry entry = entry_at(1, 1, kLogTimeMs);
-      batch.entries(kGroup, std::span(&entry, 1));
+      batch.entries(kGroup, 0, std::span(&entry, 1));
       return log->append(batch);
     });
     REQUIRE(written.has_value());

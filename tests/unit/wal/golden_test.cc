@@ -35,7 +35,7 @@ void write_sample(World& w) {
   const std::vector<raft::Entry> entries = {
       {Term(2), LogIndex(1)}, entry(2, 2, "a value"), entry(3, 2, std::string(1100, '\0')), entry(4, 3, "")};
   batch.hard_state(GroupId(1), {Term(3), ReplicaId(2)});
-  batch.entries(GroupId(1), entries);
+  batch.entries(GroupId(1), 0, entries);
   REQUIRE(log->append(batch).has_value());
   batch.clear();
   batch.checkpoint(GroupId(1), {LogIndex(1), Term(2)}, 11);
@@ -47,7 +47,7 @@ void write_sample(World& w) {
   batch.begin_replica(GroupId(3), 5);
   batch.hard_state(GroupId(3), {Term(4), ReplicaId(NodeId(1), 5)});
   const raft::Entry first = entry(1, 4, "of generation 5");
-  batch.entries(GroupId(3), std::span(&first, 1), 5);
+  batch.entries(GroupId(3), 5, std::span(&first, 1));
   REQUIRE(log->append(batch).has_value());
   append_entry(*log, batch, GroupId(2), entry(41, 9, "after the snapshot"));
   const uint64_t torn = log->append_offset() + 512;

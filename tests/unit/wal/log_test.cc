@@ -31,7 +31,7 @@ TEST_CASE("what was appended is recovered, group by group", "[wal]") {
       CHECK(log->durable_sequence() == 1);
       std::vector<raft::Entry> entries = {entry(1, 3, "a"), entry(2, 3, ""), {Term(3), LogIndex(3)}};
       batch.hard_state(kOne, {Term(3), ReplicaId(2)});
-      batch.entries(kOne, entries);
+      batch.entries(kOne, 0, entries);
       batch.hard_state(kTwo, {Term(1), ReplicaId(0)});
       batch.suspect(kTwo, true);
       CHECK_FALSE(batch.empty());
@@ -72,7 +72,7 @@ TEST_CASE("a batch for several groups costs one sync", "[wal]") {
     Batch batch;
     for (uint64_t g = 1; g <= 5; ++g) {
       auto e = entry(1, 1, "x");
-      batch.entries(GroupId(g), std::span(&e, 1));
+      batch.entries(GroupId(g), 0, std::span(&e, 1));
     }
     const uint64_t before = w.disk.syncs;
     put(*log, batch);
@@ -169,7 +169,7 @@ TEST_CASE("a frame larger than a segment gets a segment of its size, and a large
       {
         auto log = w.opened();
         batch.hard_state(kOne, {Term(1), ReplicaId(1)});
-        batch.entries(kOne, entries);
+        batch.entries(kOne, 0, entries);
         put(*log, batch);
         CHECK((log->durable_sequence() > 5) == (max_frame == 4096));
         append_entry(*log, batch, kOne, entry(41, 1, std::string(30000, 'x')));
@@ -221,7 +221,7 @@ TEST_CASE("segments are prepared and freed while another fiber appends", "[wal]"
         for (uint64_t i = 1; i <= 200; ++i) {
           auto e = entry(i, 1, std::string(400, 'p'));
           batch.clear();
-          batch.entries(kOne, std::span(&e, 1));
+          batch.entries(kOne, 0, std::span(&e, 1));
           if (i % 10 == 0) batch.checkpoint(kOne, {LogIndex(i), Term(1)}, i);
           TRY(log->append(batch));
           if (i % 10 == 0) log->covered(kOne, LogIndex(i));
@@ -251,7 +251,7 @@ TEST_CASE("after a failed sync the log refuses everything, and the next life has
       w.disk.fail_sync_at(w.disk.syncs + 1);
       batch.clear();
       auto e = entry(2, 1, std::string(3000, 'q'));
-      batch.entries(kOne, std::span(&e, 1));
+      batch.entries(kOne, 0, std::span(&e, 1));
       auto failed = log->append(batch);
       REQUIRE_FALSE(failed.has_value());
       CHECK(failed.error().code == ErrorCode::kIo);
@@ -286,7 +286,7 @@ TEST_CASE("a full disk refuses a new segment and the log goes on when there is r
     while (result) {
       batch.clear();
       auto e = entry(next, 1, std::string(700, 'f'));
-      batch.entries(kOne, std::span(&e, 1));
+      batch.entries(kOne, 0, std::span(&e, 1));
       result = log->append(batch);
       if (result) ++next;
     }

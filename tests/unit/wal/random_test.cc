@@ -45,6 +45,7 @@ struct Model {
 
 struct Written {
   uint64_t group;
+  uint32_t generation;
   uint64_t index;
   uint64_t term;
   auto operator<=>(const Written&) const = default;
@@ -171,6 +172,10 @@ class Program {
 
   std::string unsound(const Model& recovered) {
     if (!recovered.unknown_suspect) return "something is lost and not every group is suspect";
+    for (const auto& [id, generation] : states_[acknowledged_].removed) {
+      auto known = recovered.removed.find(id);
+      if (known == recovered.removed.end() || known->second < generation) return "a removed replica was forgotten";
+    }
     for (const auto& [id, group] : recovered.groups) {
       if (!group.suspect) return "something is lost and a group is not suspect";
       bool hard_state = false, checkpoint = false;
@@ -188,7 +193,7 @@ class Program {
         if (e.index != next) return "a gap in the entries";
         next = next.next();
         auto it = written_.find(*e.payload);
-        if (it == written_.end() || it->second != Written{id, e.index.value, e.term.value})
+        if (it == written_.end() || it->second != Written{id, group.generation, e.index.value, e.term.value})
           return "an entry that was never written";
       }
     }
@@ -251,10 +256,10 @@ class Program {
       std::string payload = fmt::format("{} of group {}", ++payloads_, id);
       const uint64_t size = random_.below(random_.chance(10) ? 6000 : 300);
       payload.resize(payload.size() + size, random_.chance(50) ? '\0' : 'v');
-      written_[payload] = {id, index, term};
+      written_[payload] = {id, group.generation, index, term};
       const raft::Entry e = entry(index, term, payload);
       group.entries.push_back(e);
-      batch.entries(group_id, std::span(&e, 1), group.generation);
+      batch.entries(group_id, group.generation, std::span(&e, 1));
     } else if (what < 78) {
       group.hard_state = {group.hard_state.term.next(), ReplicaId(random_.below(4))};
       batch.hard_state(group_id, group.hard_state);

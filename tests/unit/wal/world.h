@@ -85,7 +85,7 @@ inline bool same(const raft::Entry& a, const raft::Entry& b) {
 
 inline void append_entry(Log& log, Batch& batch, GroupId group, raft::Entry e) {
   batch.clear();
-  batch.entries(group, std::span(&e, 1));
+  batch.entries(group, 0, std::span(&e, 1));
   auto done = log.append(batch);
   if (!done) throw std::runtime_error(done.error().message);
 }
