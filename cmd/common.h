@@ -36,6 +36,7 @@ void add_check(CLI::App& app, Run& run);
 void add_scenarios(CLI::App& app, Run& run);
 void add_node(CLI::App& app, Run& run);
 void add_client(CLI::App& app, Run& run);
+void add_cluster(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 
 // Prints the sentence on stderr, with the program's name before it.

@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   add_scenarios(app, run);
   add_node(app, run);
   add_client(app, run);
+  add_cluster(app, run);
   add_inspect(app, run);
   try {
     app.parse(argc, argv);

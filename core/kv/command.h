@@ -27,7 +27,8 @@ enum class CommandId : uint8_t {
   kClusterGetkeysinslot, kClusterInfo, kClusterKeyslot, kClusterMyid, kClusterNodes, kClusterShards, kClusterSlots,
   kCommand, kCommandCount, kCommandDocs, kCommandGetkeys, kCommandInfo, kCommandList, kConfig, kConfigGet,
   kConfigResetstat, kConfigSet, kDiscard, kEcho, kExec, kFunction, kFunctionFlush, kHello, kInfo, kMemory, kMulti,
-  kPing, kQuit, kReadonly, kReadwrite, kReset, kSelect, kSession, kSessionResume, kSessionSeq, kTime,
+  kPing, kQuit, kReadonly, kReadwrite, kReset, kSelect, kSession, kSessionResume, kSessionSeq, kStatus, kTime,
+  kTransfer,
   // clang-format on
 };
 

@@ -80,6 +80,8 @@ inline constexpr std::array kCommands = {
   CommandSpec{"mget", CommandId::kMget, -2, kReadFast, 1, -1, 1, "string", "1.0.0", "Answers several values"},
   CommandSpec{"mneme.gettyped", CommandId::kGettyped, 2, kReadFast, 1, 1, 1, "mneme", "0.1.0", "Answers a value with its kind"},
   CommandSpec{"mneme.setnum", CommandId::kSetnum, 3, kGrowFast, 1, 1, 1, "mneme", "0.1.0", "Sets a 32-bit number that keeps its kind"},
+  CommandSpec{"mneme.status", CommandId::kStatus, 1, kAnywhere | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Describes this node and its group as JSON"},
+  CommandSpec{"mneme.transfer", CommandId::kTransfer, 2, kLocal | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Hands leadership to another node"},
   CommandSpec{"mset", CommandId::kMset, -3, kGrow, 1, -1, 2, "string", "1.0.1", "Sets several values"},
   CommandSpec{"msetnx", CommandId::kMsetnx, -3, kGrow, 1, -1, 2, "string", "1.0.1", "Sets several values if none of the keys exists"},
   CommandSpec{"multi", CommandId::kMulti, 1, kAnywhere | kNoScript | kFast, 0, 0, 0, "transactions", "1.2.0", "Begins to queue commands for EXEC"},

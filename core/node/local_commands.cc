@@ -5,6 +5,7 @@
 #include "core/base/hash.h"
 #include "core/kv/errors.h"
 #include "core/node/server.h"
+#include "core/node/status.h"
 #include "core/protocol/reply.h"
 #include "core/protocol/request.h"
 
@@ -260,6 +261,8 @@ void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args a
       return put_bulk(out, std::to_string(ms % 1000 * 1000));
     }
     case CommandId::kFunctionFlush: return put_ok(out);
+    case CommandId::kStatus: return put_bulk(out, status_json(server));
+    case CommandId::kTransfer: return begin_transfer(server, args[1], out);
     case CommandId::kClusterKeyslot: return put_integer(out, slot_of(args[2]));
     default: break;
   }

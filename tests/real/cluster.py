@@ -4,10 +4,11 @@
     tests/real/cluster.py build/release/mneme [--rounds N]
 
 After each kill writes must go on, the killed node must come back and catch up, and every acknowledged write must be
-read back from every node. In the end SIGTERM stops each node with exit code 0.
+read back from every node. In the end leadership is handed over, and SIGTERM stops each node with exit code 0.
 """
 
 import argparse
+import json
 import os
 import sys
 import threading
@@ -64,6 +65,31 @@ class Writer(threading.Thread):
                 connection, at = None, at + 1
             else:
                 raise Failed(f"SET answered {answer!r}")
+
+
+def command(binary, *words):
+    """What `mneme cluster` says as JSON."""
+    done = harness.run([binary, "cluster", *words, "--json"], 20)
+    require(done.returncode == 0, f"mneme cluster {' '.join(words)}: exit code {done.returncode}; {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def hand_over(binary, cluster):
+    """Leadership goes where it is sent, and status shows it, whichever node is asked."""
+    leader = cluster.leader()
+    heir, other = [node for node in cluster.nodes if node is not leader]
+    before = command(binary, "status", "--node", f"127.0.0.1:{other.port}")
+    require(before["leader"] == leader.id, f"status names the leader, node {leader.id}: {before}")
+    require(before["wrong"] == [] and len(before["nodes"]) == 3, f"nothing is wrong with three nodes: {before}")
+    done = command(binary, "transfer", str(heir.id), "--node", f"127.0.0.1:{other.port}")
+    require(done["from"] == leader.id and done["to"] == heir.id, f"from {leader.id} to {heir.id}: {done}")
+    after = command(binary, "status", "--node", f"127.0.0.1:{leader.port}")
+    require(after["leader"] == heir.id, f"node {heir.id} leads after the transfer: {after}")
+    unknown = harness.run([binary, "cluster", "transfer", "9", "--node", f"127.0.0.1:{other.port}"], 20)
+    require(unknown.returncode == 2 and "n9 is not in this cluster" in unknown.stderr, unknown.stderr)
+    shown = harness.run([binary, "cluster", "status", "--node", f"127.0.0.1:{other.port}"], 20).stdout
+    require(all(f"n{n}" in shown for n in (1, 2, 3)) and max(map(len, shown.splitlines())) <= 100, shown)
+    print(f"leadership handed from node {leader.id} to node {heir.id} in {done['ms']} ms")
 
 
 def read_back(node, expected):
@@ -145,6 +171,7 @@ def test(binary, arguments):
             flush=True,
         )
         leader = cluster.leader()
+    hand_over(binary, cluster)
     for node in cluster.nodes:
         begun = time.monotonic()
         code = node.terminate()
