@@ -153,7 +153,7 @@ int run_node(const Flags& flags, bool listen_given) {
             &ending);
       });
     });
-    if (!ended && !ending.asked()) exit = complain(exit_for(ended.error()), ended.error().message);
+    if (!ended) exit = complain(exit_for(ended.error()), ended.error().message);
   });
   return exit;
 }

@@ -20,6 +20,9 @@ namespace mneme::node {
 
 namespace {
 
+// After the last answer was given, until the connections that are to send it are closed.
+constexpr Duration kLastWords = 5ms;
+
 const GroupId kOnlyGroup{1};
 
 class Node {
@@ -199,16 +202,18 @@ void Node::serve(env::Stream& stream) {
 
 // Who took over finds out what becomes of what is in the log, and so does whoever waits for it here.
 void Node::hand_over() {
-  if (!replica_ || !replica_->hand_over()) return;
+  if (!replica_) return;
+  (void)replica_->hand_over();
   const raft::Raft& raft = replica_->raft();
   auto in_time = [&](auto&& fn) {
     (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.election_timeout,
                                [&]() -> Result<void> { return fn(), Result<void>(); });
   };
   in_time([&] {
-    while (raft.role() == raft::Role::kLeader) replica_->wait_for_leader_change();
+    while (raft.transferring_to()) replica_->wait_for_leader_change();
   });
   in_time([&] { replica_->wait_for_proposals(); });
+  env_.clock.sleep_for(env_.scheduler, kLastWords);
 }
 
 Result<void> Node::run(const Listening& listening, Ending* ending) {

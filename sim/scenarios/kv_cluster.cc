@@ -53,6 +53,7 @@ void KvCluster::boot(uint32_t n) {
   const Node& node = nodes_[n - 1];
   if (stopping_ || node.lost || node.held || machine(n).running()) return;
   oracle_.stopped(NodeId(n));
+  nodes_[n - 1].asked = false;
   machine(n).boot(
       *scope_,
       [this, n](Env& env) {
@@ -87,6 +88,7 @@ void KvCluster::stop_for(uint32_t n, WorldTime down) {
   Node& node = nodes_[n - 1];
   if (!machine(n).running() || !node.ending) return crash_for(n, CrashKind::kKill, down);
   node.down = down;
+  node.asked = true;
   node.ending->ask();
   const uint64_t boots = machine(n).boots();
   world_.later(*scope_, kEndingPatience * options_[Option::election_timeout] * kMillisecond, [this, n, boots, down] {
@@ -107,12 +109,12 @@ void KvCluster::let_go(uint32_t n) {
 void KvCluster::ended(uint32_t n, Result<void> result) {
   Node& node = nodes_[n - 1];
   oracle_.stopped(NodeId(n));
-  if (result) {  // as it was asked to
+  if (result && node.asked) {
     world_.later(*scope_, node.down, [this, n] { boot(n); });
     return;
   }
-  const ErrorCode code = result.error().code;
-  node.last_end = result.error().message;
+  const ErrorCode code = result ? ErrorCode::kInvalid : result.error().code;
+  node.last_end = result ? "it ended without an error" : result.error().message;
   if (code == ErrorCode::kIo || code == ErrorCode::kNoSpace) {
     const uint64_t pause = world_.fate().between(50, 2000, Choice::kMachine, n, machine(n).boots(), 1);
     world_.later(*scope_, static_cast<WorldTime>(pause) * kMillisecond, [this, n] { boot(n); });

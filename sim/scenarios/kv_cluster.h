@@ -80,6 +80,7 @@ class KvCluster {
     bool doubted = false;
     Term doubted_in;
     node::Ending* ending = nullptr;  // of the process that runs
+    bool asked = false;              // to end, since it was started
     WorldTime down = 0;              // after the end that it was asked for
     std::string last_end;            // why it ended by itself
   };
