@@ -63,14 +63,14 @@ def measure(report, flags):
     result = turns[0][0]
     report.say("  drawn for each seed: " + drawn())
     per_cpu = statistics.median(r["operations"] / r["cpu_s"] for r, *_ in turns)
-    report.add(Figure("sim", "checked operations per CPU second", "ops/s", per_cpu, 30_000, details={
+    report.add(Figure("sim", "checked operations per CPU second", "ops/s", per_cpu, 100_000, details={
         "events per CPU second": statistics.median(r["events"] / r["cpu_s"] for r, *_ in turns),
         "seeds": seeds, "operations": result["operations"], "unknown": result["unknown"], "faults": result["faults"],
         "failed": result["failed"], "trace hash": result["trace_hash"]}))
     measure_instructions(report)
     idle = [json.loads(run([os.path.join(BUILD, "tests", "bench", "bench_idle")])[0]) for _ in range(flags.turns)]
     report.add(Figure("sim", "idle cluster of five", "virtual s/CPU s",
-                      statistics.median(r["virtual_s"] / r["cpu_s"] for r in idle), 20_000, details={
+                      statistics.median(r["virtual_s"] / r["cpu_s"] for r in idle), 50_000, details={
                           "heartbeat ms": idle[0]["heartbeat_ms"],
                           "events per virtual second": idle[0]["events"] / idle[0]["virtual_s"]}))
     count = 200
