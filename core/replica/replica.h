@@ -86,8 +86,8 @@ class Replica final : private Call::Register, private kv::ReplySink {
   CheckpointStore& checkpoints() { return checkpoints_; }
   LogIndex checkpoint_index() const { return checkpoint_.index; }
   uint64_t checkpoint_id() const { return checkpoint_id_; }  // of the newest that is complete; 0: none
-  // Begins to hand leadership to the voter on that node, or, of 0, to the one that can best take it (raft::Raft::transfer).
-  // kUnavailable: this replica does not lead, or hands over already; kInvalid: no such voter.
+  // Begins to hand leadership to the voter on that node, or, of 0, to the one that can best take it
+  // (raft::Raft::transfer). kUnavailable: this replica does not lead, or hands over already; kInvalid: no such voter.
   Result<void> hand_over(NodeId to = {});
   // Suspends until it is known what became of all that was proposed here.
   void wait_for_proposals() {
