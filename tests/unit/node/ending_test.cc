@@ -103,3 +103,47 @@ TEST_CASE("a leader whom nobody can relieve ends all the same, and in time", "[n
     CHECK(ended.after <= 2200 * kMs);
   }
 }
+
+TEST_CASE("what was proposed is answered before a node ends, which has nobody to hand over to", "[node]") {
+  sim::World world(1, {}, nullptr);
+  std::string answer;
+  bool well = false;
+  world.run([&] {
+    auto done = fiber::with_scope(world.scheduler(), [&](fiber::Scope& scope) {
+      sim::Machine& node = world.add_machine("n1", {});
+      sim::Machine& client = world.add_machine("c1", {});
+      const Config config{.id = NodeId(1), .listen = {"n1", 6399}};
+      Ending* asked = nullptr;
+      node.boot(
+          scope,
+          [&](Env& env) {
+            Ending ending(env.scheduler);
+            asked = &ending;
+            return run_node(env, config, {}, &ending);
+          },
+          [&](Result<void> result) { well = result.has_value(); });
+      world.sleep_for(5000 * kMs);
+      node.disk().set_slowness(1000);
+      client.boot(
+          scope,
+          [&](Env& env) -> Result<void> {
+            auto stream = TRY(env.network.connect({"n1", 6399}));
+            TRY(stream->write(as_bytes("SET key value\r\n")));
+            uint8_t bytes[64];
+            for (size_t got = 1; got > 0;) {
+              got = TRY(stream->read(bytes));
+              answer.append(reinterpret_cast<const char*>(bytes), got);
+            }
+            return {};
+          },
+          [](Result<void>) {});
+      world.sleep_for(20 * kMs);
+      REQUIRE(asked);
+      asked->ask();
+      world.sleep_for(5000 * kMs);
+    });
+    CHECK(done.has_value());
+  });
+  CHECK(well);
+  CHECK(answer == "+OK\r\n");
+}
