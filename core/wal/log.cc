@@ -62,12 +62,26 @@ Result<void> Log::append(Batch& batch) {
   return append_in_parts(batch);
 }
 
-Result<void> Log::append_in_parts(const Batch& batch) {
+// What was written is taken out of the batch, so that what is left may be tried again.
+Result<void> Log::append_in_parts(Batch& batch) {
   const ByteView all = ByteView(batch.frame_).subspan(kFrameHeaderBytes);
   Reader reader(all);
   Bytes frame(kFrameHeaderBytes);
   Bytes state;
   uint32_t records = 0;
+  size_t written = 0;  // bytes, of which so many are states, in so many records
+  size_t written_state = 0;
+  uint32_t written_records = 0;
+  auto append = [&]() -> Result<void> {
+    auto appended = append_frame(frame, state, records);
+    if (!appended) {
+      batch.frame_.erase(batch.frame_.begin() + kFrameHeaderBytes,
+                         batch.frame_.begin() + static_cast<ptrdiff_t>(kFrameHeaderBytes + written));
+      batch.state_.erase(batch.state_.begin(), batch.state_.begin() + static_cast<ptrdiff_t>(written_state));
+      batch.records_ -= written_records;
+    }
+    return appended;
+  };
   while (!reader.at_end()) {
     const size_t begin = all.size() - reader.remaining();
     auto record = decode_record(reader);
@@ -77,7 +91,10 @@ Result<void> Log::append_in_parts(const Batch& batch) {
     const size_t payload_after = frame.size() - kFrameHeaderBytes + bytes.size();
     const size_t state_after = state.size() + (is_state ? bytes.size() : 0);
     if (records != 0 && frame_bound(payload_after, state_after) > options_.max_frame_bytes) {
-      TRY(append_frame(frame, state, records));
+      TRY(append());
+      written = begin;
+      written_state += state.size();
+      written_records += records;
       frame.resize(kFrameHeaderBytes);
       state.clear();
       records = 0;
@@ -86,7 +103,7 @@ Result<void> Log::append_in_parts(const Batch& batch) {
     if (is_state) state.insert(state.end(), bytes.begin(), bytes.end());
     ++records;
   }
-  return append_frame(frame, state, records);
+  return append();
 }
 
 Result<void> Log::append_frame(Bytes& frame, const Bytes& state, uint32_t records) {

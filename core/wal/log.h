@@ -76,7 +76,7 @@ class Log {
   // Makes the batch durable. Suspends; CHECKs that no other fiber is in here, and that the records make sense: indices
   // without gaps and above the checkpoint, hard states and checkpoints that do not go back. On success or kIo the batch
   // must be cleared before it is used again. kNoSpace: a new segment was needed and did not fit on the disk; the batch
-  // is unchanged, of its frames a first part may have been written, and it may be tried again as a whole.
+  // has what was not written yet, and may be tried again.
   Result<void> append(Batch& batch);
 
   // Creates the segment that will follow, if it is not there yet. Suspends. kNoSpace: try again later; append() does it
@@ -102,7 +102,7 @@ class Log {
   Log(Env env, Identity identity, Options options);
 
   Result<void> append_frame(Bytes& frame, const Bytes& state, uint32_t records);
-  Result<void> append_in_parts(const Batch& batch);
+  Result<void> append_in_parts(Batch& batch);
   Result<void> begin_segment(uint64_t frame_bytes);
   Result<void> prepare();
   Result<void> remove_segment(uint64_t segment);

@@ -301,6 +301,42 @@ TEST_CASE("a full disk refuses a new segment and the log goes on when there is r
   });
 }
 
+TEST_CASE("a batch of which a part was written before the disk was full has what is left", "[wal]") {
+  World w;
+  w.disk.capacity_bytes = 12 * 1024;
+  w.options.max_frame_bytes = 2048;
+  w.run([&] {
+    auto log = w.opened();
+    Batch batch;
+    batch.hard_state(kOne, {Term(1), ReplicaId(1)});
+    put(*log, batch);
+    batch.clear();
+    batch.remove_replica(kOne, 0);
+    batch.begin_replica(kOne, 1);
+    for (uint64_t i = 1; i <= 12; ++i) {
+      auto e = entry(i, 1, std::string(700, static_cast<char>('a' + i)));
+      batch.entries(kOne, 1, std::span(&e, 1));
+      batch.hard_state(kOne, {Term(i), ReplicaId(1)});
+    }
+    const size_t whole = batch.bytes();
+    auto result = log->append(batch);
+    REQUIRE_FALSE(result);
+    CHECK(result.error().code == ErrorCode::kNoSpace);
+    CHECK(batch.bytes() < whole);
+    CHECK_FALSE(log->append(batch).has_value());
+    w.disk.capacity_bytes.reset();
+    put(*log, batch);
+    log.reset();
+    const auto groups = w.opened()->take_recovered();
+    REQUIRE(groups.size() == 1);
+    CHECK(groups[0].generation == 1);
+    CHECK(groups[0].hard_state == raft::HardState{Term(12), ReplicaId(1)});
+    REQUIRE(groups[0].entries.size() == 12);
+    for (uint64_t i = 1; i <= 12; ++i)
+      CHECK(same(groups[0].entries[i - 1], entry(i, 1, std::string(700, static_cast<char>('a' + i)))));
+  });
+}
+
 TEST_CASE("a directory of somebody else, or of a newer version, is refused by name", "[wal]") {
   World w;
   w.run([&] {
