@@ -12,7 +12,7 @@ bool entries_make_sense(const Message& m) {
   for (const Entry& entry : m.entries) {
     if (entry.index != previous.index.next() || entry.term < previous.term || !entry.term || entry.term > m.term)
       return false;
-    if (entry.kind == EntryKind::kConfig && !decode_configuration(*entry.payload)) return false;
+    if (entry.kind == EntryKind::kConfig && (!entry.payload || !decode_configuration(*entry.payload))) return false;
     previous = {entry.index, entry.term};
   }
   return true;

@@ -22,7 +22,7 @@ void send_snapshot(Core& c, Progress& p) {
 }
 
 void on_snapshot(Core& c, const Message& m) {
-  if (!m.log.index || !m.log.term || m.entries.front().kind != EntryKind::kConfig) return;
+  if (!m.log.index || !m.log.term || m.entries.front().kind != EntryKind::kConfig || !m.entries.front().payload) return;
   auto configuration = decode_configuration(*m.entries.front().payload);
   if (!configuration || !follow(c, m.from)) return;
   if (m.log.index <= c.commit) return acknowledge(c, m, {c.commit, *c.log.term_at(c.commit)});

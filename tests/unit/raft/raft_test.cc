@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/base/hash.h"
 #include "core/base/limits.h"
 #include "tests/test.h"
@@ -271,8 +273,15 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
   for (int world = 0; world < 300; ++world) {
     Fixture f(1 + random(5));
     f.replica.view = view_of(f.raft());
-    for (int n = 0; n < 200; ++n) {
-      Message m = f.from(1 + random(6), static_cast<MessageType>(random(13)), random(6));
+    int n = 0;
+    auto check = [&] {
+      f.settle();
+      auto violation = f.replica.check();
+      INFO("world " << world << " message " << n << ": " << violation.value_or(""));
+      REQUIRE_FALSE(violation);
+    };
+    for (; n < 200; ++n) {
+      Message m = f.from(1 + random(6), static_cast<MessageType>(random(14)), random(6));
       auto position = [&] {
         return LogPosition{LogIndex(random(40) == 0 ? ~0ull >> random(4) : random(8)), Term(random(5))};
       };
@@ -285,18 +294,46 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
       uint64_t index = m.log.index.value;
       for (uint64_t k = random(4); k > 0; --k) m.entries.push_back(entry(++index + (random(20) == 0), 1 + random(5)));
       if (m.type != MessageType::kAppend && random(8) != 0) m.entries.clear();
+      if (m.type == MessageType::kSnapshot && random(8) != 0) m.entries.assign(1, entry(m.log.index.value, 1));
+      for (Entry& e : m.entries) {
+        if (m.type != MessageType::kSnapshot && random(6) != 0) continue;
+        e.kind = EntryKind::kConfig;
+        Configuration c{.generation = 9};
+        for (uint64_t node = 1; node <= 6; ++node) {
+          const ReplicaId id(NodeId(node), static_cast<uint32_t>(random(4) == 0));
+          const uint64_t role = random(5);
+          if (role <= 1) c.voters.push_back(id);
+          if (role == 1 && random(2) == 0) c.outgoing.push_back(id);
+          if (role == 2) c.learners.push_back(id);
+        }
+        std::sort(c.voters.begin(), c.voters.end());
+        std::sort(c.outgoing.begin(), c.outgoing.end());
+        std::sort(c.learners.begin(), c.learners.end());
+        if (random(20) != 0) e.payload = std::make_shared<const std::string>(encode(c));
+        if (random(20) == 0) e.payload = nullptr;
+      }
       f.replica.now = f.replica.now + std::chrono::milliseconds(random(400));
       if (random(10) == 0) f.raft().tick(f.replica.now);
+      check();
       if (random(20) == 0) f.raft().campaign(f.replica.now);
+      check();
       if (random(10) == 0) (void)f.raft().propose(std::make_shared<const std::string>("p"), f.replica.now);
       if (random(10) == 0) (void)f.raft().read_index(n, f.replica.now);
+      if (random(20) == 0) (void)f.raft().transfer(ReplicaId(random(6)), f.replica.now);
+      if (random(10) == 0) {
+        Change change;
+        if (random(2) == 0) change.add.push_back(ReplicaId(NodeId(1 + random(6)), 10 + static_cast<uint32_t>(n)));
+        for (ReplicaId id : f.raft().configuration().learners)
+          if (random(2) == 0) change.promote.push_back(id);
+        for (ReplicaId id : f.raft().configuration().voters)
+          if (random(4) == 0) change.remove.push_back(id);
+        (void)f.raft().propose_change(change, f.replica.now);
+        check();
+      }
       if (random(30) == 0) f.raft().unreachable(ReplicaId(random(6)));
       if (random(30) == 0) f.raft().compact(f.raft().applied());
       f.raft().step(std::move(m), f.replica.now);
-      f.settle();
-      auto violation = f.replica.check();
-      INFO("world " << world << " message " << n << ": " << violation.value_or(""));
-      REQUIRE_FALSE(violation);
+      check();
     }
   }
 }
