@@ -18,7 +18,9 @@ Config with_defaults(Config config) {
   CHECK(config.id);
   CHECK(config.voters.size() <= limits::kMaxNodes);
   CHECK(std::is_sorted(config.voters.begin(), config.voters.end()));
-  CHECK(std::adjacent_find(config.voters.begin(), config.voters.end()) == config.voters.end());
+  for (ReplicaId id : config.voters)
+    CHECK(std::count_if(config.voters.begin(), config.voters.end(),
+                        [&](ReplicaId v) { return v.node() == id.node(); }) == 1);
   CHECK(config.election_timeout.count() > 0);
   CHECK(config.heartbeat_interval.count() > 0);
   return config;
@@ -28,6 +30,7 @@ Configuration first_configuration(const Config& config, const Durable& durable) 
   if (!durable.configuration.voters.empty()) return durable.configuration;
   Configuration first;
   first.voters = config.voters;
+  for (ReplicaId id : config.voters) first.generation = std::max(first.generation, id.generation());
   return first;
 }
 

@@ -48,7 +48,8 @@ enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
 
 struct Config {
   ReplicaId id;
-  // Of the group's first life, sorted and without duplicates: the configuration until the log or a checkpoint has one.
+  // Of the group's first life, sorted and on a node each: the configuration until the log or a checkpoint has one. Of
+  // generation 0, or of a later one, the same in the eyes of all of them; what is added afterwards is of a higher one.
   // Empty for a replica that was added later: it learns from its leader who belongs to the group.
   std::vector<ReplicaId> voters;
   Duration election_timeout{1000ms};  // the actual one is drawn from [1, 2) times this, anew for every term

@@ -337,3 +337,16 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
     }
   }
 }
+
+TEST_CASE("founders may have generations, of which the first configuration knows the highest", "[raft]") {
+  Fixture f(1);
+  f.replica.config.voters = {ReplicaId(NodeId(2)), ReplicaId(NodeId(1), 1), ReplicaId(NodeId(3), 1)};
+  f.replica.config.id = f.replica.config.voters[1];
+  f.replica.disk = {};
+  f.replica.start(f.chance, f.probes);
+  CHECK(f.raft().configuration().generation == 1);
+  CHECK(f.raft().configuration().voters == f.replica.config.voters);
+  CHECK_FALSE(after_change(f.raft().configuration(), {.add = {ReplicaId(NodeId(4), 1)}}));
+  CHECK(after_change(f.raft().configuration(), {.add = {ReplicaId(NodeId(4), 2)}}));
+  CHECK(decode_configuration(encode(f.raft().configuration())));
+}

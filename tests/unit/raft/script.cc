@@ -202,17 +202,18 @@ void Script::cluster(std::istringstream& rest) {
   size_t count = 0;
   rest >> count;
   Config config;
-  for (uint64_t n = 1; n <= count; ++n) config.voters.push_back(ReplicaId(n));
   for (std::string option; rest >> option;) {
     uint64_t value = std::stoull(option.substr(option.find('=') + 1));
     if (option.starts_with("append-bytes=")) config.max_append_bytes = value;
     if (option.starts_with("inflight=")) config.max_inflight_appends = value;
+    if (option.starts_with("generation=")) generation_ = static_cast<uint32_t>(value);
   }
+  for (uint64_t n = 1; n <= count; ++n) config.voters.push_back(ReplicaId(NodeId(n), generation_));
   replicas_.resize(count);
   shown_.resize(count);
   for (uint64_t n = 1; n <= count; ++n) {
     replica(n).config = config;
-    replica(n).config.id = ReplicaId(n);
+    replica(n).config.id = config.voters[n - 1];
     replica(n).start(*this, *this);
     settle(n);
   }
@@ -249,7 +250,7 @@ void Script::restart(std::istringstream& rest) {
     if (option.starts_with("term=")) r.disk.hard = {Term(std::stoull(option.substr(5))), ReplicaId()};
     rolled_back = !r.disk.suspect;
   }
-  if (rolled_back) cluster_.rolled_back(ReplicaId(n));
+  if (rolled_back) cluster_.rolled_back(named(n));
   r.start(*this, *this);
   if (auto bad = cluster_.restarted(*r.raft)) print("VIOLATION " + *bad);
   settle(n);

@@ -3,7 +3,7 @@
 // Nothing happens by itself: messages wait on their link until they are delivered, time stands still until it is
 // advanced, and with `disk N manual` what a replica wants to store waits too. Commands:
 //
-//   cluster N [append-bytes=B] [inflight=K]      a group of N replicas that have never run
+//   cluster N [append-bytes=B] [inflight=K] [generation=G]   a group of N replicas that have never run
 //   campaign N                                   election timeout of N
 //   elect N                                      campaign and deliver, told in one line
 //   advance 300ms [N...]                         clocks of all replicas, or of some, go on; what is due is done
