@@ -104,7 +104,10 @@ class Chance {
   X(checkpoint_renewed)              \
   X(checkpoint_written)              \
   X(read_round_begun)                \
-  X(acknowledged_entries_missing)
+  X(acknowledged_entries_missing)    \
+  X(leader_rested)                   \
+  X(follower_rested)                 \
+  X(rest_ended)
 
 enum class Probe : uint16_t {
 #define X(name) name,

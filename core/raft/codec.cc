@@ -15,6 +15,7 @@ constexpr uint8_t kVersion = 1;
 constexpr uint8_t kReject = 1;
 constexpr uint8_t kSuspect = 2;
 constexpr uint8_t kTransfer = 4;
+constexpr uint8_t kRest = 8;
 
 template <class Container>
 void write_entry(const Entry& entry, Container& out) {
@@ -51,7 +52,7 @@ void encode(const Message& message, std::string& out) {
   w.u8(kVersion);
   w.u8(static_cast<uint8_t>(message.type));
   w.u8(static_cast<uint8_t>((message.reject ? kReject : 0) | (message.suspect ? kSuspect : 0) |
-                            (message.transfer ? kTransfer : 0)));
+                            (message.transfer ? kTransfer : 0) | (message.rest ? kRest : 0)));
   w.u8(0);
   w.id(message.from);
   w.id(message.to);
@@ -110,12 +111,13 @@ Result<Message> decode(std::string_view bytes) {
   if (!r.ok()) return fail(ErrorCode::kCorrupt, "a raft message ends within its header");
   if (type < static_cast<uint8_t>(MessageType::kPreVote) || type > static_cast<uint8_t>(MessageType::kTimeoutNow))
     return fail(ErrorCode::kUnsupported, fmt::format("a raft message of unknown type {}", type));
-  if ((flags & ~(kReject | kSuspect | kTransfer)) != 0 || zero != 0)
+  if ((flags & ~(kReject | kSuspect | kTransfer | kRest)) != 0 || zero != 0)
     return fail(ErrorCode::kUnsupported, fmt::format("a raft message with unknown flags {}", flags));
   m.type = static_cast<MessageType>(type);
   m.reject = (flags & kReject) != 0;
   m.suspect = (flags & kSuspect) != 0;
   m.transfer = (flags & kTransfer) != 0;
+  m.rest = (flags & kRest) != 0;
   if (count > r.remaining() / kEntryHeaderBytes)
     return fail(ErrorCode::kCorrupt, fmt::format("a raft message claims {} entries", count));
   m.entries.reserve(count);

@@ -5,7 +5,7 @@
 //   offset size
 //        0    1  version, 1
 //        1    1  type (MessageType)
-//        2    1  flags: 1 reject, 2 suspect, 4 transfer; others must be 0
+//        2    1  flags: 1 reject, 2 suspect, 4 transfer, 8 rest; others must be 0
 //        3    1  must be 0
 //        4    8  from
 //       12    8  to
@@ -15,6 +15,9 @@
 //       60    8  commit
 //       68    8  round
 //       76    4  number of entries, which follow to the end
+//
+// Flags and types that came later are sent only where the option of Config that needs them is on: it must not be, while
+// a member runs a build that knows less.
 //
 // An entry: 8 term, 8 index, 1 kind (EntryKind), 1 flags (must be 0), 4 payload length, payload.
 //

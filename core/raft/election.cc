@@ -44,6 +44,16 @@ bool is_at_least_as_recent(LogPosition candidate, LogPosition own) {
   return candidate.term != own.term ? candidate.term > own.term : candidate.index >= own.index;
 }
 
+void ask_for_pre_votes(Core& c) {
+  for (ReplicaId voter : c.members.now().electorate()) {
+    if (voter == c.config.id) continue;
+    Message m = message_to(c, voter, MessageType::kPreVote);
+    m.term = c.hard.term.next();
+    m.log = c.log.last_position();
+    send(c, std::move(m));  // binds nobody, so nothing need be durable
+  }
+}
+
 void decide(Core& c) {
   if (has_won(c)) {
     if (c.role == Role::kPreCandidate) return start_election(c);
@@ -94,12 +104,20 @@ bool may_campaign(const Core& c) {
 }
 
 bool leader_is_fresh(const Core& c) {
-  if (c.role == Role::kLeader) return true;  // check-quorum sees to it that this is not a dead one
+  if (c.resting) return true;                // its owner sees to it that the leader's node is not a dead one
+  if (c.role == Role::kLeader) return true;  // check-quorum does
   return c.leader && c.now - c.leader_heard < c.config.election_timeout;
 }
 
 void start_pre_vote(Core& c) {
-  if (c.suspect || !may_campaign(c)) return rearm_election_timer(c);
+  note_activity(c);
+  if (c.suspect || !may_campaign(c)) {
+    // A leader that rests would not find it: this asks for no vote that counts, but wakes.
+    const bool asks = c.config.may_rest && c.members.now().has(c.config.id);
+    if (asks) ++c.attempt;
+    rearm_election_timer(c);
+    return asks ? ask_for_pre_votes(c) : void();
+  }
   if (c.role == Role::kCandidate) c.probes.reached(Probe::election_lost);
   if (c.hard.term.value + 2 >= kMaxNumber) return;
   c.role = Role::kPreCandidate;
@@ -109,13 +127,7 @@ void start_pre_vote(Core& c) {
   hand_out_ballots(c);
   count(c, c.config.id, Answer::kGranted);
   if (has_won(c)) return start_election(c);
-  for (const Ballot& ballot : c.ballots) {
-    if (ballot.voter == c.config.id) continue;
-    Message m = message_to(c, ballot.voter, MessageType::kPreVote);
-    m.term = c.hard.term.next();
-    m.log = c.log.last_position();
-    send(c, std::move(m));  // binds nobody, so nothing need be durable
-  }
+  ask_for_pre_votes(c);
 }
 
 bool follow(Core& c, ReplicaId from) {

@@ -52,6 +52,7 @@ void acknowledge(Core& c, const Message& m, LogPosition upto) {
 
 void on_append(Core& c, Message& m) {
   if (!entries_make_sense(m) || !follow(c, m.from)) return;
+  c.leader_round = std::max(c.leader_round, m.round);
   if (!c.restore.asked) ask_restore(c);
 
   LogIndex tail(m.log.index.value + m.entries.size());
@@ -79,10 +80,14 @@ void on_append(Core& c, Message& m) {
 
 void on_heartbeat(Core& c, const Message& m) {
   if (!follow(c, m.from)) return;
+  const bool fresh = m.round > c.leader_round;
+  c.leader_round = std::max(c.leader_round, m.round);
   // The leader speaks of what this replica once acknowledged to it. One in good standing still has that; a suspect may
   // have lost it, and have something else in its place.
   LogIndex known = c.suspect ? c.verified : std::max(c.verified, c.log.persisted());
   if (m.commit <= known) raise_commit(c, m.commit);
+  if (m.rest && rest_with_leader(c, m, fresh)) return;
+  end_rest(c);               // it is not where the leader rests
   if (m.round == 0) return;  // only told the commit index
   Message reply = message_to(c, m.from, MessageType::kHeartbeatReply);
   reply.round = m.round;

@@ -43,7 +43,25 @@ View view_of(const Raft& raft) {
   v.last_term = raft.term_at(v.last).value_or(Term());
   v.configuration = raft.configuration_index();
   v.committed_in_term = raft.committed_in_term();
+  v.resting = raft.resting();
   return v;
+}
+
+// One that rests has nothing to do, and only its owner and its leader can change that.
+std::optional<std::string> check_rest(const Raft& raft, const View& v) {
+  auto bad = [&](const char* why) { return sentence(v.id, v.term, "rests but {}", why); };
+  if (v.role != Role::kLeader && (v.role != Role::kFollower || !v.leader)) return bad("has no leader");
+  if (v.commit != v.last || v.persisted != v.last) return bad("has entries that are not committed and durable");
+  if (v.durable.term != v.term) return bad("its term is not durable");
+  if (v.suspect) return bad("is suspect");
+  if (raft.configuration().joint()) return bad("its configuration is joint");
+  if (raft.next_deadline() != kNever) return bad("has a timer");
+  if (v.role != Role::kLeader) return std::nullopt;
+  if (!v.committed_in_term) return bad("has committed nothing in its term");
+  if (raft.transferring_to()) return bad("hands leadership over");
+  for (ReplicaId member : raft.configuration().members())
+    if (raft.match_index(member) != v.last) return bad("a member is behind");
+  return std::nullopt;
 }
 
 std::optional<std::string> check_state(const Raft& raft, const View& v) {
@@ -60,6 +78,8 @@ std::optional<std::string> check_state(const Raft& raft, const View& v) {
   if (v.configuration > v.last) return bad("its configuration is that of entry {}", v.configuration.value);
   if (v.configuration >= v.first && raft.entry_at(v.configuration).kind != EntryKind::kConfig)
     return bad("its configuration is that of entry {}, which has none", v.configuration.value);
+  if (v.resting)
+    if (auto violation = check_rest(raft, v)) return violation;
   switch (v.role) {
     case Role::kLeader:
       if (v.suspect) return bad("leads although it is suspect");

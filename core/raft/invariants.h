@@ -34,6 +34,7 @@ struct View {
   LogIndex configuration;  // where the one in force stands
   Term last_term;
   bool committed_in_term = false;
+  bool resting = false;
   bool operator==(const View&) const = default;
 };
 

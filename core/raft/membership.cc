@@ -63,6 +63,7 @@ void append_entry(Core& c, Entry entry) {
 }
 
 LogPosition append_own(Core& c, EntryKind kind, std::shared_ptr<const std::string> payload) {
+  note_activity(c);
   const LogPosition position{c.log.last().next(), c.hard.term};
   if (kind == EntryKind::kData && payload) c.uncommitted_bytes += payload->size();
   append_entry(c, {position.term, position.index, kind, std::move(payload)});
@@ -143,6 +144,7 @@ Result<void> begin_transfer(Core& c, ReplicaId to) {
   if (c.transfer.to) return fail(ErrorCode::kUnavailable, "leadership is being handed over already");
   const Progress* p = to ? c.peer(to) : heir(c);
   if (!p || !p->votes) return fail(ErrorCode::kInvalid, "leadership can only be handed to another voter");
+  note_activity(c);
   c.transfer = {p->id, c.now + c.config.election_timeout, false};
   if (p->sure_match == c.log.last()) send_timeout_now(c);
   return {};

@@ -21,6 +21,7 @@ struct Progress {
   Flow flow = Flow::kProbe;
   bool paused = false;         // probing: one message is out
   bool first_probe = true;     // nothing was sent since leadership or a new connection began
+  bool suspect = false;        // by its last answer
   bool owes_check = false;     // a timed heartbeat is out; its reply tells whether anything sent before it got lost
   LogIndex match;              // durable there and equal to ours
   LogIndex sure_match;         // the same, as said in good standing (quorum.h)

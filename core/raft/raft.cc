@@ -65,6 +65,12 @@ void answer_old_term(Core& c, const Message& m) {
   send_reply(c, std::move(reply));
 }
 
+// Ends a rest. Somebody who is no member by what is known here may have been removed; only as a leader it has a say.
+bool disturbs(const Core& c, const Message& m) {
+  if (m.type == MessageType::kHeartbeat && m.rest) return false;
+  return c.members.now().has(m.from) || is_from_leader(m.type);
+}
+
 // True if the message is to be handled in the present term.
 bool settle_term(Core& c, const Message& m) {
   // Pre-votes and their grants speak of a term that nobody has entered.
@@ -146,6 +152,7 @@ void enter_term(Core& c, Term term) {
                 [](const Message& m) { return m.type == MessageType::kVote || m.type == MessageType::kVoteReply; });
   c.leader = {};
   c.term_leader = {};
+  c.leader_round = 0;
   c.verified = {};
   c.restore = {};
   c.attempt = 0;
@@ -155,6 +162,7 @@ void enter_term(Core& c, Term term) {
 
 void become_follower(Core& c, ReplicaId leader) {
   if (c.role == Role::kCandidate) c.probes.reached(Probe::election_lost);
+  note_activity(c);
   if (c.role == Role::kLeader) {
     fail_reads(c);
     c.peers.clear();
@@ -190,7 +198,9 @@ Raft::~Raft() = default;
 void Raft::step(Message m, Instant now) {
   Core& c = *state_;
   c.now = std::max(c.now, now);
-  if (!makes_sense(c, m) || !settle_term(c, m)) return;
+  if (!makes_sense(c, m)) return;
+  if (c.resting && disturbs(c, m)) end_rest(c);
+  if (!settle_term(c, m)) return;
   switch (m.type) {
     case MessageType::kPreVote: return on_pre_vote(c, m);
     case MessageType::kVote: return on_vote(c, m);
@@ -210,6 +220,7 @@ void Raft::step(Message m, Instant now) {
 void Raft::tick(Instant now) {
   Core& c = *state_;
   c.now = std::max(c.now, now);
+  if (c.resting) return;
   if (c.role == Role::kLeader) {
     leader_tick(c);
   } else if (c.now >= c.election_at) {
@@ -219,6 +230,7 @@ void Raft::tick(Instant now) {
 
 Instant Raft::next_deadline() const {
   const Core& c = *state_;
+  if (c.resting) return kNever;
   if (c.role != Role::kLeader) return c.election_at;
   const Instant at = std::min(c.heartbeat_at, c.check_at);
   return c.transfer.to ? std::min(at, c.transfer.until) : at;
@@ -228,6 +240,12 @@ void Raft::campaign(Instant now) {
   Core& c = *state_;
   c.now = std::max(c.now, now);
   if (c.role != Role::kLeader) start_pre_vote(c);
+}
+
+void Raft::wake(Instant now) {
+  Core& c = *state_;
+  c.now = std::max(c.now, now);
+  end_rest(c);
 }
 
 Result<LogPosition> Raft::propose(std::shared_ptr<const std::string> payload, Instant now) {
@@ -258,6 +276,7 @@ Result<void> Raft::read_index(uint64_t context, Instant now) {
   c.now = std::max(c.now, now);
   if (c.role != Role::kLeader) return fail(ErrorCode::kUnavailable, "this replica does not lead");
   if (!c.committed_in_term) c.probes.reached(Probe::read_deferred_no_commit_in_term);
+  note_activity(c);
   c.reads_waiting.push_back(context);
   return {};
 }
@@ -376,6 +395,7 @@ LogIndex Raft::configuration_index() const { return state_->members.index(); }
 const Configuration& Raft::configuration_at(LogIndex index) const { return state_->members.at(index); }
 ReplicaId Raft::transferring_to() const { return state_->transfer.to; }
 bool Raft::committed_in_term() const { return state_->committed_in_term; }
+bool Raft::resting() const { return state_->resting; }
 
 LogIndex Raft::match_index(ReplicaId member) const {
   if (state_->role != Role::kLeader) return {};

@@ -28,6 +28,13 @@
 // that was committed is in there. The leader answers after a read round has shown that it still leads. What cannot be
 // restored is a vote: the owner must see to it that a HardState is never in the part that may be lost (for instance by
 // waiting, for a Ready that has one, until a later record is durable too).
+//
+// Rest (after CockroachDB's quiescent ranges and TiKV's hibernating regions). With Config::may_rest, a leader whose
+// group has had nothing to do for a few heartbeats, every member being in step and answering, says so in a last
+// heartbeat and falls silent, and so does a follower whose log is exactly the leader's. Neither has a timer then:
+// next_deadline() is kNever. Anything that the owner asks of a resting replica wakes it, and so does any other message
+// from a member. That a node is gone is for the owners to notice, who watch each other per pair of nodes and not per
+// group; see wake(). Nothing but time rests on this: a heartbeat of rest that is lost, late or doubled costs a wake-up.
 
 #pragma once
 
@@ -58,6 +65,8 @@ struct Config {
   size_t max_append_bytes = 0;       // entries in one kAppend, unless the first alone is larger
   size_t max_inflight_appends = 0;   // kAppends out to one follower in pipelining
   size_t max_uncommitted_bytes = 0;  // payload accepted by propose() and not yet committed
+  // A group that has nothing to do falls silent (see above); the same for all its replicas.
+  bool may_rest = false;
 };
 
 // What the log and the checkpoint held when the node started.
@@ -140,6 +149,12 @@ class Raft {
   void unreachable(ReplicaId to);
   // Campaigns now, as if the election timeout had passed.
   void campaign(Instant now);
+  // Ends a rest: as if the others had been heard from just now, so that whoever is dead is noticed an election timeout
+  // later. For the owner to call while a resting replica's leader is on a node that does not answer or has restarted;
+  // and, where it leads itself, while that is so of a majority's nodes, or when a member's node has restarted. To be
+  // repeated every now and then as long as it is so: a late message may have put the replica to rest again. Changes
+  // nothing for one that does not rest.
+  void wake(Instant now);
 
   // --- What observers may see; never changed by looking.
   ReplicaId id() const;
@@ -166,6 +181,7 @@ class Raft {
   LogIndex match_index(ReplicaId member) const;
   ReplicaId transferring_to() const;  // 0: nobody
   bool committed_in_term() const;     // the leader has committed an entry of its own term
+  bool resting() const;
 
  private:
   struct State;

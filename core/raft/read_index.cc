@@ -28,6 +28,8 @@ void confirm_reads(Core& c, uint64_t round) {
 
 }  // namespace
 
+bool reads_open(const Core& c) { return !c.reads_waiting.empty() || !c.reads_pending.empty() || !c.restores.empty(); }
+
 void settle_rounds(Core& c) {
   if (c.reads_pending.empty() && c.restores.empty()) return;
   auto answered = [](const Progress& p) { return std::pair(p.sure_round, p.round); };

@@ -164,6 +164,7 @@ void on_append_reply(Core& c, const Message& m) {
   Progress* p = c.role == Role::kLeader ? c.peer(m.from) : nullptr;
   if (!p) return;
   p->heard = c.now;
+  p->suspect = m.suspect;
   on_round_answered(c, *p, m);
   if (m.reject) return on_rejected(c, *p, m);
   std::optional<Term> term = c.log.term_at(m.log.index);
@@ -188,6 +189,7 @@ void on_heartbeat_reply(Core& c, const Message& m) {
   Progress* p = c.role == Role::kLeader ? c.peer(m.from) : nullptr;
   if (!p) return;
   p->heard = c.now;
+  p->suspect = m.suspect;
   on_round_answered(c, *p, m);
   if (!p->owes_check) return;
   p->owes_check = false;
@@ -223,18 +225,22 @@ void send_heartbeats(Core& c, bool timed) {
   }
 }
 
+void send_timed_heartbeats(Core& c) {
+  c.heartbeat_at = c.now + c.config.heartbeat_interval;
+  send_heartbeats(c, true);
+}
+
 void leader_tick(Core& c) {
   if (c.now >= c.check_at) check_quorum(c);
   if (c.transfer.to && c.now >= c.transfer.until) c.transfer = {};
   if (c.role != Role::kLeader || c.now < c.heartbeat_at) return;
-  c.heartbeat_at = c.now + c.config.heartbeat_interval;
   for (Progress& p : c.peers) {
     if (p.flow != Flow::kSnapshot || c.now - p.snapshot_sent < kSnapshotPatience * c.config.election_timeout) continue;
     p.probe_from(p.match.next());
     p.paused = true;  // and sent again only to a follower that answers
   }
   retry_rounds(c);
-  send_heartbeats(c, true);
+  if (!rest_if_idle(c)) send_timed_heartbeats(c);
 }
 
 void flush(Core& c) {

@@ -92,8 +92,10 @@ struct Core {
   ReplicaId leader;
   ReplicaId term_leader;  // who was believed to lead this term; stays when `leader` is given up
   Instant leader_heard;
+  uint64_t leader_round = 0;  // the latest that this term's leader was heard to be in
   // Equal to the log of this term's leader up to here; not lowered within a term.
   LogIndex verified;
+  bool resting = false;
   bool suspect = false;
   bool clear_due = false;  // to be handed out
   bool clear_handed_out = false;
@@ -111,7 +113,8 @@ struct Core {
   Instant heartbeat_at;
   Instant check_at;
   bool committed_in_term = false;
-  bool flush_due = false;  // there may be something to send to followers
+  bool flush_due = false;   // there may be something to send to followers
+  int idle_heartbeats = 0;  // timed ones in a row that found nothing to do
   size_t uncommitted_bytes = 0;
   uint64_t round = 1;                      // the latest read round; rises for ever
   std::vector<uint64_t> reads_waiting;     // no round yet
@@ -214,6 +217,7 @@ void on_append_reply(Core& c, const Message& m);
 void on_heartbeat_reply(Core& c, const Message& m);
 // `timed`: of the schedule, so it is also a check of what was sent before; otherwise it only carries the round.
 void send_heartbeats(Core& c, bool timed);
+void send_timed_heartbeats(Core& c);
 void leader_tick(Core& c);
 void advance_commit(Core& c);
 // Sends every follower what it can take.
@@ -231,6 +235,7 @@ void on_heartbeat(Core& c, const Message& m);
 
 // Whether ready() has a round of heartbeats to begin.
 bool round_due(const Core& c);
+bool reads_open(const Core& c);  // somebody waits for a round
 void begin_round(Core& c);
 void retry_rounds(Core& c);
 void on_round_answered(Core& c, Progress& p, const Message& m);
@@ -242,6 +247,18 @@ void fail_reads(Core& c);
 
 void send_snapshot(Core& c, Progress& p);
 void on_snapshot(Core& c, const Message& m);
+
+// --- rest.cc
+
+// At a timed heartbeat of the leader. True: the group rests, and has been told.
+bool rest_if_idle(Core& c);
+// Goes to rest with the leader if it is exactly where the leader is. `fresh`: newer than all that was heard in this
+// term.
+bool rest_with_leader(Core& c, const Message& m, bool fresh);
+// There is something to do: ends a rest, as if the others had just been heard from, and says nothing.
+void note_activity(Core& c);
+// The same for a reason that the others may have to know: a leader shows itself.
+void end_rest(Core& c);
 
 // --- restore.cc
 

@@ -37,7 +37,10 @@ std::string head_of(const Message& m) {
       text += " " + text_of(m.log);
       if (m.reject) text += " hint " + text_of(m.hint);
       break;
-    case MessageType::kHeartbeat: text += fmt::format(" commit {} round {}", m.commit.value, m.round); break;
+    case MessageType::kHeartbeat:
+      text += fmt::format(" commit {} round {}", m.commit.value, m.round);
+      if (m.rest) text += " rest at " + text_of(m.log);
+      break;
     case MessageType::kHeartbeatReply: text += fmt::format(" round {}", m.round); break;
     case MessageType::kSnapshot: text += " at " + text_of(m.log); break;
     case MessageType::kRestore:

@@ -64,6 +64,7 @@ struct Message {
   bool reject = false;    // replies
   bool suspect = false;   // replies: said by a suspect replica (raft.h), does not count towards a majority
   bool transfer = false;  // kVote: the leader itself asked for this election
+  bool rest = false;  // kHeartbeat: the group has nothing to do, no more will come (rest.cc); `log` is the leader's end
   ReplicaId from;
   ReplicaId to;
   Term term;         // the sender's; pre-votes: the term it would campaign in

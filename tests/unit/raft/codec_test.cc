@@ -36,9 +36,11 @@ Entry random_entry(Random& random) {
 
 Message random_message(Random& random) {
   Message m;
-  m.type = static_cast<MessageType>(1 + random.below(11));
+  m.type = static_cast<MessageType>(1 + random.below(12));
   m.reject = random.below(2) == 1;
   m.suspect = random.below(2) == 1;
+  m.transfer = random.below(2) == 1;
+  m.rest = random.below(2) == 1;
   m.from = ReplicaId(random.number());
   m.to = ReplicaId(random.number());
   m.term = Term(random.number());
@@ -56,8 +58,9 @@ bool same(const Entry& a, const Entry& b) {
 }
 
 bool same(const Message& a, const Message& b) {
-  return a.type == b.type && a.reject == b.reject && a.suspect == b.suspect && a.from == b.from && a.to == b.to &&
-         a.term == b.term && a.log == b.log && a.hint == b.hint && a.commit == b.commit && a.round == b.round &&
+  return a.type == b.type && a.reject == b.reject && a.suspect == b.suspect && a.transfer == b.transfer &&
+         a.rest == b.rest && a.from == b.from && a.to == b.to && a.term == b.term && a.log == b.log &&
+         a.hint == b.hint && a.commit == b.commit && a.round == b.round &&
          std::equal(a.entries.begin(), a.entries.end(), b.entries.begin(), b.entries.end(),
                     [](const Entry& x, const Entry& y) { return same(x, y); });
 }
@@ -160,7 +163,7 @@ TEST_CASE("what a newer build may write is told apart from damage", "[raft]") {
   CHECK(with(0, 2) == ErrorCode::kUnsupported);
   CHECK(with(1, 12) == ErrorCode::kUnsupported);
   CHECK(with(1, 0) == ErrorCode::kUnsupported);
-  CHECK(with(2, 8) == ErrorCode::kUnsupported);
+  CHECK(with(2, 16) == ErrorCode::kUnsupported);
   CHECK(with(3, 1) == ErrorCode::kUnsupported);
 
   Bytes entry;

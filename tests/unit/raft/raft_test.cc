@@ -272,6 +272,8 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
   auto random = [&](uint64_t below) { return mix(state += 0x9e3779b97f4a7c15u) % below; };
   for (int world = 0; world < 300; ++world) {
     Fixture f(1 + random(5));
+    f.replica.config.may_rest = random(2) == 0;
+    f.replica.start(f.chance, f.probes);
     f.replica.view = view_of(f.raft());
     int n = 0;
     auto check = [&] {
@@ -291,6 +293,7 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
       m.reject = random(2) == 0;
       m.suspect = random(4) == 0;
       m.round = random(4);
+      m.rest = random(2) == 0;
       uint64_t index = m.log.index.value;
       for (uint64_t k = random(4); k > 0; --k) m.entries.push_back(entry(++index + (random(20) == 0), 1 + random(5)));
       if (m.type != MessageType::kAppend && random(8) != 0) m.entries.clear();
@@ -349,4 +352,62 @@ TEST_CASE("founders may have generations, of which the first configuration knows
   CHECK_FALSE(after_change(f.raft().configuration(), {.add = {ReplicaId(NodeId(4), 1)}}));
   CHECK(after_change(f.raft().configuration(), {.add = {ReplicaId(NodeId(4), 2)}}));
   CHECK(decode_configuration(encode(f.raft().configuration())));
+}
+
+TEST_CASE("a replica that does not know of rest answers a heartbeat of rest as any other", "[raft]") {
+  Fixture f;
+  Message m = f.from(2, MessageType::kAppend, 1);
+  m.entries = {entry(1, 1)};
+  m.commit = LogIndex(1);
+  f.step(m);
+  f.sent.clear();
+  Message rest = f.from(2, MessageType::kHeartbeat, 1);
+  rest.rest = true;
+  rest.log = {LogIndex(1), Term(1)};
+  rest.commit = LogIndex(1);
+  rest.round = 5;
+  f.step(rest);
+  CHECK_FALSE(f.raft().resting());
+  REQUIRE(f.sent.size() == 1);
+  CHECK(f.sent[0].type == MessageType::kHeartbeatReply);
+}
+
+TEST_CASE("a follower rests only if its log ends where the leader's does and all of it is durable", "[raft]") {
+  Fixture f;
+  f.replica.config.may_rest = true;
+  f.replica.start(f.chance, f.probes);
+  Message m = f.from(2, MessageType::kAppend, 1);
+  m.entries = {entry(1, 1), entry(2, 1)};
+  m.commit = LogIndex(1);
+  f.step(m);
+  Message rest = f.from(2, MessageType::kHeartbeat, 1);
+  rest.rest = true;
+  auto rests = [&](LogPosition position, uint64_t commit) {
+    rest.log = position;
+    rest.commit = LogIndex(commit);
+    ++rest.round;
+    f.step(rest);
+    return f.raft().resting();
+  };
+  CHECK_FALSE(rests({LogIndex(1), Term(1)}, 1));
+  CHECK_FALSE(rests({LogIndex(3), Term(1)}, 3));
+  CHECK_FALSE(rests({LogIndex(2), Term(1)}, 1));
+  CHECK(rests({LogIndex(2), Term(1)}, 2));
+  CHECK(f.raft().next_deadline() == kNever);
+  f.raft().wake(f.replica.now);
+  CHECK_FALSE(f.raft().resting());
+  f.raft().step(rest, f.replica.now);  // the same again
+  f.settle();
+  CHECK_FALSE(f.raft().resting());
+  m.log = {LogIndex(2), Term(1)};
+  m.entries = {entry(3, 1)};
+  m.round = rest.round;
+  f.raft().step(m, f.replica.now);
+  rest.log = {LogIndex(3), Term(1)};
+  rest.commit = LogIndex(3);
+  ++rest.round;
+  f.raft().step(rest, f.replica.now);  // before entry 3 is durable
+  CHECK_FALSE(f.raft().resting());
+  f.settle();
+  CHECK(rests({LogIndex(3), Term(1)}, 3));
 }

@@ -44,6 +44,12 @@ void run_seeds(WorldOptions options, uint64_t seeds) {
     INFO(kProbeNames[static_cast<size_t>(probe)]);
     CHECK(probes.counts[static_cast<size_t>(probe)] > 0);
   }
+  if (options.rest) {
+    for (Probe probe : {Probe::leader_rested, Probe::follower_rested, Probe::rest_ended}) {
+      INFO(kProbeNames[static_cast<size_t>(probe)]);
+      CHECK(probes.counts[static_cast<size_t>(probe)] > 0);
+    }
+  }
   if (options.founders > 0) {
     for (Probe probe :
          {Probe::joint_configuration_entered, Probe::joint_configuration_left, Probe::configuration_rolled_back,
@@ -76,4 +82,9 @@ TEST_CASE("replicas that are never damaged are safe and recover under random fau
 TEST_CASE("groups whose members change under random faults stay safe and recover", "[raft]") {
   run_seeds({.replicas = 6, .damage = false, .founders = 3}, 400);
   run_seeds({.replicas = 6, .founders = 4}, 400);
+}
+
+TEST_CASE("groups that fall silent when idle stay safe, wake when needed and recover", "[raft]") {
+  run_seeds({.replicas = 3, .rest = true}, 400);
+  run_seeds({.replicas = 6, .rest = true, .founders = 4}, 200);
 }

@@ -32,6 +32,7 @@ RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes
   config.max_append_bytes = random(2) == 0 ? 1 : 50 + random(400);  // 1: an entry at a time
   config.max_inflight_appends = 1 + random(8);
   config.max_uncommitted_bytes = 4000;
+  config.may_rest = options.rest;
   for (size_t i = 0; i < options.replicas; ++i) {
     replicas_[i].config = config;
     if (i < founders) replicas_[i].config.id = ReplicaId(i + 1);
@@ -40,6 +41,10 @@ RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes
   faults_end_ = now_ + options.faulty;
   schedule(1ms, What::kClient);
   schedule(50ms, What::kFault);
+  for (size_t i = 0; options.rest && i < options.replicas; ++i) {
+    lives_[i].known_lives.resize(options.replicas);
+    schedule(40ms, What::kPing, i);
+  }
 }
 
 uint64_t RandomWorld::random() { return mix(state_ += 0x9e3779b97f4a7c15u); }
@@ -61,6 +66,7 @@ std::optional<std::string> RandomWorld::run() {
   Instant end = faults_end_ + options_.healing;
   LogIndex last_asked;
   Instant propose_at;
+  bool done = false;
   while (!violation_) {
     // Timers are no events: the earliest deadline of all is looked up.
     size_t due = replicas_.size();
@@ -76,7 +82,7 @@ std::optional<std::string> RandomWorld::run() {
       propose_at = now_;
       heal();
     }
-    if (healed && now_ >= propose_at) {  // what was proposed may fall to a change of leaders
+    if (healed && !done && now_ >= propose_at) {  // what was proposed may fall to a change of leaders
       propose_at = now_ + 300ms;
       for (size_t i = 0; i < replicas_.size(); ++i) {
         if (!replicas_[i].raft) continue;
@@ -85,9 +91,14 @@ std::optional<std::string> RandomWorld::run() {
         after_step(i);
       }
     }
-    if (healed && last_asked && everybody_has(last_asked)) return violation_;
+    if (healed && !done && last_asked && everybody_has(last_asked)) {
+      done = true;
+      end = now_ + 1s;
+    }
+    if (done && (!options_.rest || everybody_rests())) return violation_;
     if (now_ > end) {
-      violate("no proposal reached everybody after the faults" + describe());
+      violate((done ? "the group does not fall silent" : "no proposal reached everybody after the faults") +
+              describe());
       break;
     }
     if (due < replicas_.size()) {
@@ -118,6 +129,7 @@ void RandomWorld::handle(const Event& event) {
     case What::kMend: cut_.clear(); return;
     case What::kClient: return client();
     case What::kFault: return fault();
+    case What::kPing: return ping(i);
   }
 }
 
@@ -280,7 +292,8 @@ LogIndex RandomWorld::highest_commit() const { return highest_commit_; }
 
 void RandomWorld::client() {
   if (now_ >= faults_end_) return;
-  schedule(between(1ms, 20ms), What::kClient);
+  const bool pause = options_.rest && chance_in(100);
+  schedule(pause ? between(50ms, 500ms) : between(1ms, 20ms), What::kClient);
   // Every replica that believes it leads is asked: an old leader too.
   for (size_t i = 0; i < replicas_.size(); ++i) {
     TestReplica& replica = replicas_[i];
@@ -364,7 +377,7 @@ void RandomWorld::compact(size_t i) {
   lives_[i].checkpoint_state = chain_[upto.value - 1];
   // The checkpoint is a file of its own; damage to the log takes nothing of it.
   std::optional<TestDisk>& before = lives_[i].before_write;
-  if (before && before->last() >= upto) {
+  if (before && before->holds({upto, *raft.term_at(upto)})) {
     before->compact({upto, *raft.term_at(upto)}, raft.configuration_at(upto));
   } else {
     before.reset();
@@ -372,6 +385,44 @@ void RandomWorld::compact(size_t i) {
   LogIndex keep(upto.value - std::min(random(10), upto.value));
   if (keep >= raft.first_index()) raft.compact(keep);
   after_step(i);
+}
+
+// What the owner of a resting replica must do for it (raft.h, wake()).
+void RandomWorld::ping(size_t i) {
+  schedule(between(20ms, 60ms), What::kPing, i);
+  if (!replicas_[i].raft || chance_in(100)) return;
+  Raft& raft = *replicas_[i].raft;
+  std::vector<bool> missing(replicas_.size());
+  for (size_t n = 0; n < replicas_.size(); ++n) {
+    missing[n] = n != i && (!replicas_[n].raft || cut_.contains({i, n}) || cut_.contains({n, i}));
+    if (missing[n]) continue;
+    const uint64_t life = lives_[n].number;
+    if (std::exchange(lives_[i].known_lives[n], life) != life) missing[n] = true;
+  }
+  bool wake = false;
+  if (raft.role() == Role::kLeader) {
+    const Configuration& now = raft.configuration();
+    for (ReplicaId member : now.members())
+      wake |= missing[member.node().value - 1] && replicas_[member.node().value - 1].raft;
+    const auto gone = std::count_if(now.voters.begin(), now.voters.end(),
+                                    [&](ReplicaId voter) { return missing[voter.node().value - 1]; });
+    wake |= 2 * static_cast<size_t>(gone) >= now.voters.size();
+  } else if (raft.leader()) {
+    wake = missing[raft.leader().node().value - 1];
+  }
+  if (!wake) return;
+  raft.wake(now_);
+  after_step(i);
+}
+
+bool RandomWorld::everybody_rests() const {
+  const Raft* leader = newest_leader();
+  if (!leader) return false;
+  const auto members = leader->configuration().members();
+  return std::all_of(members.begin(), members.end(), [&](ReplicaId member) {
+    const TestReplica& replica = replicas_[member.node().value - 1];
+    return replica.raft && replica.config.id == member && replica.raft->resting() && !replica.raft->has_ready();
+  });
 }
 
 // Some seeds hunt leaders: what goes wrong in Raft goes wrong when they change.
@@ -447,7 +498,10 @@ std::string RandomWorld::describe() const {
     text += fmt::format("\n  node {}: {} term {} leader {} log {}..{} persisted {} commit {} applied {}{}, {} reads",
                         i + 1, name_of(r.role()), r.term().value, r.leader().value, r.first_index().value,
                         r.last_index().value, r.persisted_index().value, r.commit().value, lives_[i].applied.value,
-                        r.suspect() ? " suspect" : "", lives_[i].reads.size());
+                        r.suspect()   ? " suspect"
+                        : r.resting() ? " resting"
+                                      : "",
+                        lives_[i].reads.size());
     if (r.role() != Role::kLeader) continue;
     for (ReplicaId member : r.configuration().members())
       text += fmt::format(", {} has {}", text_of(member), r.match_index(member).value);

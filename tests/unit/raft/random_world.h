@@ -9,7 +9,8 @@
 // could elect two leaders of one term if a candidate still waited for votes all the while (raft.h asks owners to
 // prevent it); no seed is known that does. Membership: replicas are added as learners, promoted and removed, several at
 // a time, and leadership is handed over, whoever asks and whenever. A node's replica that was removed runs on, as if
-// nobody had told it, until its node is given a new one.
+// nobody had told it, until its node is given a new one. With `rest`, clients pause now and then; owners find out with
+// some delay which nodes answer and which have restarted, and after the faults the whole group must fall silent.
 #pragma once
 
 #include <cstdint>
@@ -49,6 +50,7 @@ struct WorldOptions {
   Duration healing = 5s;  // how long recovery may take after them
   bool damage = true;
   bool lose_votes = false;
+  bool rest = false;
   size_t founders = 0;  // of the replicas, who begin the group; the others join and leave. 0: all, for good
 };
 
@@ -61,7 +63,7 @@ class RandomWorld {
   uint64_t committed() const { return chain_.size(); }
 
  private:
-  enum class What : uint8_t { kDeliver, kStored, kClient, kFault, kRestart, kMend };
+  enum class What : uint8_t { kDeliver, kStored, kClient, kFault, kRestart, kMend, kPing };
   struct Event {
     Instant at;
     uint64_t order;
@@ -79,6 +81,7 @@ class RandomWorld {
     LogIndex applied;
     uint64_t state = 0;  // hash of everything applied
     uint64_t checkpoint_state = 0;
+    std::vector<uint64_t> known_lives;                 // of each node, as its owner last heard
     std::vector<std::pair<uint64_t, LogIndex>> reads;  // context, what was committed anywhere when it was asked
   };
 
@@ -105,6 +108,8 @@ class RandomWorld {
   bool admit(size_t i, ReplicaId id);
   void fault();
   void compact(size_t i);
+  void ping(size_t i);
+  bool everybody_rests() const;
   void heal();
   const Raft* newest_leader() const;
   std::string describe() const;

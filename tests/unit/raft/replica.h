@@ -22,6 +22,10 @@ struct TestDisk {
   bool suspect = false;
 
   LogIndex last() const { return LogIndex(base.index.value + entries.size()); }
+  bool holds(LogPosition position) const {
+    if (position.index <= base.index || position.index > last()) return position == base;
+    return entries[position.index.value - base.index.value - 1].term == position.term;
+  }
   // False: the Ready does not fit what is there.
   bool store(const Ready& ready) {
     if (ready.hard_state) hard = *ready.hard_state;

@@ -88,6 +88,7 @@ std::string Script::run(const std::string& command) {
 void Script::execute(const std::string& verb, std::istringstream& rest) {
   if (verb == "cluster") return cluster(rest);
   if (verb == "advance") return advance(rest);
+  if (verb == "run") return run_for(rest);
   if (verb == "restart") return restart(rest);
   if (verb == "heal") return isolated_.clear();
   if (verb == "log" || verb == "state") {
@@ -136,6 +137,9 @@ void Script::execute(const std::string& verb, std::istringstream& rest) {
     shown_[n - 1].clear();
   } else if (verb == "campaign") {
     running(n).raft->campaign(replica(n).now);
+    settle(n);
+  } else if (verb == "wake") {
+    running(n).raft->wake(replica(n).now);
     settle(n);
   } else if (verb == "elect") {
     running(n).raft->campaign(replica(n).now);
@@ -203,6 +207,8 @@ void Script::cluster(std::istringstream& rest) {
   rest >> count;
   Config config;
   for (std::string option; rest >> option;) {
+    if (option == "may-rest") config.may_rest = true;
+    if (option.find('=') == std::string::npos) continue;
     uint64_t value = std::stoull(option.substr(option.find('=') + 1));
     if (option.starts_with("append-bytes=")) config.max_append_bytes = value;
     if (option.starts_with("inflight=")) config.max_inflight_appends = value;
@@ -275,6 +281,20 @@ void Script::advance(std::istringstream& rest) {
   }
 }
 
+void Script::run_for(std::istringstream& rest) {
+  std::string how_long;
+  rest >> how_long;
+  const Duration step = 100ms;
+  for (Duration left = duration_of(how_long); left > Duration::zero(); left -= step) {
+    std::istringstream once("100ms");
+    advance(once);
+    deliver_all();
+  }
+  std::istringstream lines(std::exchange(output_, {}));
+  for (std::string line; std::getline(lines, line);)
+    if (line.find(" is ") != std::string::npos || line.find("VIOLATION") != std::string::npos) output_ += line + "\n";
+}
+
 bool Script::deliver_one(Link link) {
   std::deque<Message>& queue = network_[link];
   if (queue.empty()) return false;
@@ -317,6 +337,7 @@ void Script::settle(uint64_t n) {
   std::string shown = fmt::format("{} is {} in term {}{}", n, name_of(r.raft->role()), r.raft->term().value,
                                   r.raft->suspect() ? ", suspect" : "");
   if (r.raft->leader()) shown += fmt::format(", leader {}", text_of(r.raft->leader()));
+  if (r.raft->resting()) shown += ", resting";
   if (shown_[n - 1] != shown) print(shown);
   shown_[n - 1] = shown;
   check(r);

@@ -3,9 +3,11 @@
 // Nothing happens by itself: messages wait on their link until they are delivered, time stands still until it is
 // advanced, and with `disk N manual` what a replica wants to store waits too. Commands:
 //
-//   cluster N [append-bytes=B] [inflight=K] [generation=G]   a group of N replicas that have never run
+//   cluster N [append-bytes=B] [inflight=K] [generation=G] [may-rest]   a group of N replicas that have never run
 //   campaign N                                   election timeout of N
+//   wake N                                       the owner of N says that somebody is missing
 //   elect N                                      campaign and deliver, told in one line
+//   run 1s                                       everything goes its way so long, told by what becomes of each
 //   advance 300ms [N...]                         clocks of all replicas, or of some, go on; what is due is done
 //   deliver [A->B [COUNT]]                       everything that is on the way and what follows from it; or one link's
 //   drop [A->B [COUNT]]                          loses it
@@ -51,6 +53,7 @@ class Script : private Chance, private Probes {
   void execute(const std::string& verb, std::istringstream& rest);
   void cluster(std::istringstream& rest);
   void advance(std::istringstream& rest);
+  void run_for(std::istringstream& rest);
   void deliver_all();
   bool deliver_one(Link link);
   void persist(uint64_t n, size_t count);
