@@ -24,6 +24,7 @@ enum class Site : uint32_t {
   kReadRound = 6,
   kRequestNumbers = 7,
   kScanCursors = 8,
+  kReadRequest = 9,
   // BUGGIFY sites: rare but legal behaviour.
   kShortBatch = 100,    // write-ahead log: take fewer batches into a frame than there are
   kEarlySegment = 101,  // write-ahead log: begin a new segment before the old one is full
@@ -107,7 +108,9 @@ class Chance {
   X(acknowledged_entries_missing)    \
   X(leader_rested)                   \
   X(follower_rested)                 \
-  X(rest_ended)
+  X(rest_ended)                      \
+  X(follower_read_requested)         \
+  X(follower_read_answered)
 
 enum class Probe : uint16_t {
 #define X(name) name,

@@ -34,6 +34,7 @@ inline constexpr size_t kMaxEntryBytes = 13 * kMiB;  // an encoded log entry wit
 inline constexpr size_t kMaxPeerFrameBytes = 16 * kMiB;
 inline constexpr size_t kMaxAppendBytes = 1 * kMiB;        // entries in one append message, unless the first is larger
 inline constexpr size_t kMaxInflightAppends = 64;          // append messages a leader has out to one follower
+inline constexpr size_t kMaxWaitingReads = 16 * kKiB;      // of one replica, those that its followers ask for included
 inline constexpr size_t kMaxUncommittedBytes = 64 * kMiB;  // proposals accepted and not committed
 inline constexpr size_t kMaxPeerQueueBytes = 32 * kMiB;    // waiting to be sent to one peer; older messages are dropped
 inline constexpr size_t kSnapshotChunkBytes = 256 * kKiB;

@@ -109,7 +109,7 @@ Result<Message> decode(std::string_view bytes) {
   m.round = r.u64();
   uint32_t count = r.u32();
   if (!r.ok()) return fail(ErrorCode::kCorrupt, "a raft message ends within its header");
-  if (type < static_cast<uint8_t>(MessageType::kPreVote) || type > static_cast<uint8_t>(MessageType::kTimeoutNow))
+  if (type < static_cast<uint8_t>(MessageType::kPreVote) || type > static_cast<uint8_t>(kLastMessageType))
     return fail(ErrorCode::kUnsupported, fmt::format("a raft message of unknown type {}", type));
   if ((flags & ~(kReject | kSuspect | kTransfer | kRest)) != 0 || zero != 0)
     return fail(ErrorCode::kUnsupported, fmt::format("a raft message with unknown flags {}", flags));

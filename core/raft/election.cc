@@ -122,6 +122,7 @@ void start_pre_vote(Core& c) {
   if (c.hard.term.value + 2 >= kMaxNumber) return;
   c.role = Role::kPreCandidate;
   c.leader = {};
+  fail_reads(c);
   ++c.attempt;
   rearm_election_timer(c);
   hand_out_ballots(c);

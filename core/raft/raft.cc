@@ -38,7 +38,7 @@ Configuration first_configuration(const Config& config, const Durable& durable) 
 // a member: this replica may be the one that does not know yet.
 bool makes_sense(const Core& c, const Message& m) {
   if (m.to != c.config.id || m.from == c.config.id || !m.from) return false;
-  if (m.type < MessageType::kPreVote || m.type > MessageType::kTimeoutNow) return false;
+  if (m.type < MessageType::kPreVote || m.type > kLastMessageType) return false;
   if (m.type == MessageType::kSnapshot ? m.entries.size() != 1 : m.type != MessageType::kAppend && !m.entries.empty())
     return false;
   return m.term && m.term.value < kMaxNumber && m.log.index.value < kMaxNumber && m.log.term <= m.term &&
@@ -151,6 +151,7 @@ void enter_term(Core& c, Term term) {
   std::erase_if(c.out.messages_after_persist,
                 [](const Message& m) { return m.type == MessageType::kVote || m.type == MessageType::kVoteReply; });
   c.leader = {};
+  fail_reads(c);
   c.term_leader = {};
   c.leader_round = 0;
   c.verified = {};
@@ -214,6 +215,8 @@ void Raft::step(Message m, Instant now) {
     case MessageType::kRestore: return on_restore(c, m);
     case MessageType::kRestoreReply: return on_restore_reply(c, m);
     case MessageType::kTimeoutNow: return on_timeout_now(c, m);
+    case MessageType::kReadIndex: return on_read_index(c, m);
+    case MessageType::kReadIndexReply: return on_read_index_reply(c, m);
   }
 }
 
@@ -221,17 +224,15 @@ void Raft::tick(Instant now) {
   Core& c = *state_;
   c.now = std::max(c.now, now);
   if (c.resting) return;
-  if (c.role == Role::kLeader) {
-    leader_tick(c);
-  } else if (c.now >= c.election_at) {
-    start_pre_vote(c);
-  }
+  if (c.role == Role::kLeader) return leader_tick(c);
+  expire_read_requests(c);
+  if (c.now >= c.election_at) start_pre_vote(c);
 }
 
 Instant Raft::next_deadline() const {
   const Core& c = *state_;
   if (c.resting) return kNever;
-  if (c.role != Role::kLeader) return c.election_at;
+  if (c.role != Role::kLeader) return std::min(c.election_at, read_requests_until(c));
   const Instant at = std::min(c.heartbeat_at, c.check_at);
   return c.transfer.to ? std::min(at, c.transfer.until) : at;
 }
@@ -274,11 +275,7 @@ Result<void> Raft::transfer(ReplicaId to, Instant now) {
 Result<void> Raft::read_index(uint64_t context, Instant now) {
   Core& c = *state_;
   c.now = std::max(c.now, now);
-  if (c.role != Role::kLeader) return fail(ErrorCode::kUnavailable, "this replica does not lead");
-  if (!c.committed_in_term) c.probes.reached(Probe::read_deferred_no_commit_in_term);
-  note_activity(c);
-  c.reads_waiting.push_back(context);
-  return {};
+  return ask_read(c, context);
 }
 
 bool Raft::has_ready() const {
@@ -286,12 +283,14 @@ bool Raft::has_ready() const {
   const Ready& out = c.out;
   return !out.messages.empty() || !out.messages_after_persist.empty() || !out.reads.empty() ||
          !out.failed_reads.empty() || out.snapshot || c.hard != c.hard_handed_out || c.log.has_unstored() ||
-         c.clear_due || c.flush_due || c.commit_handed_out < std::min(c.commit, c.log.persisted()) || round_due(c);
+         c.clear_due || c.flush_due || c.commit_handed_out < std::min(c.commit, c.log.persisted()) || round_due(c) ||
+         request_due(c);
 }
 
 Ready Raft::ready() {
   Core& c = *state_;
   if (round_due(c)) begin_round(c);
+  if (request_due(c)) send_read_request(c);
   if (c.flush_due) flush(c);
 
   Ready ready = std::exchange(c.out, Ready{});
@@ -428,6 +427,8 @@ std::string_view name_of(MessageType type) {
     case MessageType::kRestore: return "restore";
     case MessageType::kRestoreReply: return "restore-reply";
     case MessageType::kTimeoutNow: return "timeout-now";
+    case MessageType::kReadIndex: return "read-index";
+    case MessageType::kReadIndexReply: return "read-index-reply";
   }
   return "unknown";
 }

@@ -67,6 +67,7 @@ struct Config {
   size_t max_uncommitted_bytes = 0;  // payload accepted by propose() and not yet committed
   // A group that has nothing to do falls silent (see above); the same for all its replicas.
   bool may_rest = false;
+  bool follower_reads = false;  // read_index() at one that does not lead asks the leader
 };
 
 // What the log and the checkpoint held when the node started.
@@ -96,7 +97,7 @@ struct Ready {
   std::vector<Message> messages_after_persist;
   std::vector<Entry> committed;
   std::vector<ReadState> reads;
-  std::vector<uint64_t> failed_reads;  // contexts whose leader stepped down: not served, safe to ask again
+  std::vector<uint64_t> failed_reads;  // contexts whose leader is gone or silent: not served, safe to ask again
 
   bool needs_persisting() const { return hard_state || snapshot || !entries.empty() || clear_suspect; }
 };
@@ -128,9 +129,11 @@ class Raft {
   // leads, or an election timeout has passed without that. kUnavailable: not the leader, or handing over already.
   // kInvalid: not another voter.
   Result<void> transfer(ReplicaId to, Instant now);
-  // ReadIndex (thesis 6.4): answers in a later Ready's `reads` or `failed_reads`. kUnavailable: not the leader.
-  // Calls between two Readys share one round of heartbeats. Waits for the first commit of the term (thesis 6.4, step
-  // 1).
+  // ReadIndex (thesis 6.4): answers in a later Ready's `reads` or `failed_reads`. Calls between two Readys share one
+  // round of heartbeats. Waits for the first commit of the term (thesis 6.4, step 1). With Config::follower_reads, one
+  // that does not lead asks the leader that it knows, and fails what is not answered when that has changed or an
+  // election timeout has passed. kUnavailable: it does not lead and may not ask or knows nobody to ask, or too many
+  // reads are waiting.
   Result<void> read_index(uint64_t context, Instant now);
 
   [[nodiscard]] bool has_ready() const;

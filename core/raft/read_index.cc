@@ -5,6 +5,7 @@
 // A later message may carry a higher round than the lost one, never a lower, so nothing is confirmed by an old reply.
 #include <utility>
 
+#include "core/base/limits.h"
 #include "core/raft/state.h"
 
 namespace mneme::raft {
@@ -17,18 +18,42 @@ bool restores_may_start(const Core& c) {
   return std::any_of(c.restores.begin(), c.restores.end(), [](const PendingRestore& r) { return r.round == 0; });
 }
 
+void answer_read(Core& c, ReplicaId asker, ReadState read) {
+  if (!asker) return c.out.reads.push_back(read);
+  Message reply = message_to(c, asker, MessageType::kReadIndexReply);
+  reply.round = read.context;
+  reply.commit = read.index;
+  send(c, std::move(reply));
+}
+
 void confirm_reads(Core& c, uint64_t round) {
   size_t done = 0;
   for (; done < c.reads_pending.size() && c.reads_pending[done].round <= round; ++done) {
     c.probes.reached(Probe::read_index_confirmed);
-    c.out.reads.push_back(c.reads_pending[done].read);
+    answer_read(c, c.reads_pending[done].asker, c.reads_pending[done].read);
   }
   c.reads_pending.erase(c.reads_pending.begin(), c.reads_pending.begin() + static_cast<ptrdiff_t>(done));
 }
 
 }  // namespace
 
-bool reads_open(const Core& c) { return !c.reads_waiting.empty() || !c.reads_pending.empty() || !c.restores.empty(); }
+bool reads_open(const Core& c) {
+  return !c.reads_waiting.empty() || !c.reads_pending.empty() || !c.reads_requested.empty() || !c.restores.empty();
+}
+
+bool may_wait(const Core& c) {
+  return c.reads_waiting.size() + c.reads_pending.size() + c.reads_requested.size() < limits::kMaxWaitingReads;
+}
+
+Result<void> ask_read(Core& c, uint64_t context) {
+  const bool may_ask_leader = c.config.follower_reads && c.role == Role::kFollower && c.leader;
+  if (c.role != Role::kLeader && !may_ask_leader) return fail(ErrorCode::kUnavailable, "this replica does not lead");
+  if (!may_wait(c)) return fail(ErrorCode::kUnavailable, "too many reads are waiting");
+  if (c.role == Role::kLeader && !c.committed_in_term) c.probes.reached(Probe::read_deferred_no_commit_in_term);
+  note_activity(c);
+  c.reads_waiting.push_back({ReplicaId(), context});
+  return {};
+}
 
 void settle_rounds(Core& c) {
   if (c.reads_pending.empty() && c.restores.empty()) return;
@@ -44,7 +69,8 @@ void begin_round(Core& c) {
   ++c.round;
   if (reads_may_start(c)) {
     c.probes.reached(Probe::read_round_begun);
-    for (uint64_t context : c.reads_waiting) c.reads_pending.push_back({c.round, {context, c.commit}});
+    for (const WaitingRead& read : c.reads_waiting)
+      c.reads_pending.push_back({c.round, read.asker, {read.context, c.commit}});
     c.reads_waiting.clear();
   }
   for (PendingRestore& restore : c.restores)
@@ -69,9 +95,14 @@ void on_round_answered(Core& c, Progress& p, const Message& m) {
 }
 
 void fail_reads(Core& c) {
-  for (const PendingRead& pending : c.reads_pending) c.out.failed_reads.push_back(pending.read.context);
-  for (uint64_t context : c.reads_waiting) c.out.failed_reads.push_back(context);
+  auto failed = [&](ReplicaId asker, uint64_t context) {
+    if (!asker) c.out.failed_reads.push_back(context);  // others notice themselves
+  };
+  for (const PendingRead& pending : c.reads_pending) failed(pending.asker, pending.read.context);
+  for (const RequestedRead& read : c.reads_requested) failed({}, read.context);
+  for (const WaitingRead& read : c.reads_waiting) failed(read.asker, read.context);
   c.reads_pending.clear();
+  c.reads_requested.clear();
   c.reads_waiting.clear();
   c.restores.clear();
 }

@@ -22,15 +22,15 @@ bool is_in_step(const Core& c, const Progress& p) {
          !p.suspect && !p.owes_check;
 }
 
-// All that this replica itself has is durable and committed.
+// All that this replica itself has is durable and committed, and it waits for nobody.
 bool is_settled(const Core& c) {
   return c.commit == c.log.last() && c.log.persisted() == c.log.last() && c.hard_durable == c.hard && !c.suspect &&
-         c.unstored.empty();
+         c.unstored.empty() && !reads_open(c);
 }
 
 bool is_idle(const Core& c) {
   return is_settled(c) && c.applied == c.commit && c.committed_in_term && c.votes && !c.members.now().joint() &&
-         !c.transfer.to && !c.flush_due && !reads_open(c) &&
+         !c.transfer.to && !c.flush_due &&
          std::all_of(c.peers.begin(), c.peers.end(), [&](const Progress& p) { return is_in_step(c, p); });
 }
 

@@ -26,9 +26,23 @@ inline constexpr uint64_t kMaxNumber = uint64_t{1} << 62;
 // to recognise.
 inline constexpr int kSnapshotPatience = 5;
 
+// Waits for the leader's next round, or at a follower for the next request to the leader.
+struct WaitingRead {
+  ReplicaId asker;   // 0: this replica's own
+  uint64_t context;  // of the asker
+};
+
 struct PendingRead {
   uint64_t round;
+  ReplicaId asker;
   ReadState read;
+};
+
+// A follower's read that the leader was asked for.
+struct RequestedRead {
+  uint64_t request;
+  uint64_t context;
+  Instant until;
 };
 
 // A suspect replica waits for this leader to prove its leadership (restore.cc).
@@ -117,9 +131,12 @@ struct Core {
   int idle_heartbeats = 0;  // timed ones in a row that found nothing to do
   size_t uncommitted_bytes = 0;
   uint64_t round = 1;                      // the latest read round; rises for ever
-  std::vector<uint64_t> reads_waiting;     // no round yet
   std::vector<PendingRead> reads_pending;  // by round
   std::vector<PendingRestore> restores;
+
+  std::vector<WaitingRead> reads_waiting;      // leaders and followers
+  std::vector<RequestedRead> reads_requested;  // followers; by request
+  uint64_t read_request = 0;                   // the last that was sent in this life; 0: none
 
   Ready out;
   uint64_t ready_number = 0;
@@ -233,15 +250,27 @@ void on_heartbeat(Core& c, const Message& m);
 
 // --- read_index.cc
 
+Result<void> ask_read(Core& c, uint64_t context);
 // Whether ready() has a round of heartbeats to begin.
 bool round_due(const Core& c);
-bool reads_open(const Core& c);  // somebody waits for a round
+bool reads_open(const Core& c);  // somebody waits for an answer
+bool may_wait(const Core& c);    // there is room for another read
 void begin_round(Core& c);
 void retry_rounds(Core& c);
 void on_round_answered(Core& c, Progress& p, const Message& m);
 // What enough voters have answered by now is confirmed.
 void settle_rounds(Core& c);
 void fail_reads(Core& c);
+
+// --- follower_read.cc
+
+// Whether ready() has a request to the leader to send.
+bool request_due(const Core& c);
+void send_read_request(Core& c);
+Instant read_requests_until(const Core& c);
+void expire_read_requests(Core& c);
+void on_read_index(Core& c, const Message& m);
+void on_read_index_reply(Core& c, const Message& m);
 
 // --- snapshot.cc
 

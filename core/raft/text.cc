@@ -45,6 +45,11 @@ std::string head_of(const Message& m) {
     case MessageType::kSnapshot: text += " at " + text_of(m.log); break;
     case MessageType::kRestore:
     case MessageType::kRestoreReply: text += fmt::format(" last {} nonce {}", text_of(m.log), m.round); break;
+    case MessageType::kReadIndex: text += fmt::format(" request {}", m.round); break;
+    case MessageType::kReadIndexReply:
+      text += fmt::format(" request {}", m.round);
+      if (!m.reject) text += fmt::format(" at {}", m.commit.value);
+      break;
     case MessageType::kPreVoteReply:
     case MessageType::kVoteReply:
     case MessageType::kTimeoutNow: break;

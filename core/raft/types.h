@@ -56,8 +56,11 @@ enum class MessageType : uint8_t {
               // carries the configuration there
   kRestore,   // a suspect replica (see raft.h) asks the leader how far its log reaches
   kRestoreReply,
-  kTimeoutNow,  // the leader hands over: campaign at once (thesis 3.10)
+  kTimeoutNow,      // the leader hands over: campaign at once (thesis 3.10)
+  kReadIndex,       // a follower asks what a linearizable read must see; `round`: its own name for the request, echoed
+  kReadIndexReply,  // `commit`: the index
 };
+inline constexpr MessageType kLastMessageType = MessageType::kReadIndexReply;
 
 struct Message {
   MessageType type = MessageType::kHeartbeat;

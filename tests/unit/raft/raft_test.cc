@@ -272,7 +272,7 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
   auto random = [&](uint64_t below) { return mix(state += 0x9e3779b97f4a7c15u) % below; };
   for (int world = 0; world < 300; ++world) {
     Fixture f(1 + random(5));
-    f.replica.config.may_rest = random(2) == 0;
+    f.replica.config.may_rest = f.replica.config.follower_reads = random(2) == 0;
     f.replica.start(f.chance, f.probes);
     f.replica.view = view_of(f.raft());
     int n = 0;
@@ -283,7 +283,7 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
       REQUIRE_FALSE(violation);
     };
     for (; n < 200; ++n) {
-      Message m = f.from(1 + random(6), static_cast<MessageType>(random(14)), random(6));
+      Message m = f.from(1 + random(6), static_cast<MessageType>(random(16)), random(6));
       auto position = [&] {
         return LogPosition{LogIndex(random(40) == 0 ? ~0ull >> random(4) : random(8)), Term(random(5))};
       };
@@ -410,4 +410,102 @@ TEST_CASE("a follower rests only if its log ends where the leader's does and all
   CHECK_FALSE(f.raft().resting());
   f.settle();
   CHECK(rests({LogIndex(3), Term(1)}, 3));
+}
+
+TEST_CASE("a leader answers the read requests that come between two Readys with one round", "[raft]") {
+  Fixture f;
+  f.lead();
+  Message ack = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  ack.log = {LogIndex(1), f.raft().term()};
+  f.step(ack);
+  f.sent.clear();
+  for (uint64_t n = 1; n <= 3; ++n) {
+    Message ask = f.from(2 + n % 2, MessageType::kReadIndex, f.raft().term().value);
+    ask.round = 70 + n;
+    f.raft().step(ask, f.replica.now);
+  }
+  REQUIRE(f.raft().read_index(5, f.replica.now));
+  f.settle();
+  REQUIRE(f.sent.size() == 2);
+  const uint64_t round = f.sent[0].round;
+  f.sent.clear();
+  Message reply = f.from(3, MessageType::kHeartbeatReply, f.raft().term().value);
+  reply.round = round;
+  f.raft().step(reply, f.replica.now);
+  CHECK(f.settle().front().reads.size() == 1);
+  std::vector<std::pair<uint64_t, uint64_t>> answers;
+  for (const Message& m : f.sent)
+    if (m.type == MessageType::kReadIndexReply && !m.reject) answers.emplace_back(m.to.value, m.round);
+  CHECK(answers == std::vector<std::pair<uint64_t, uint64_t>>{{3, 71}, {2, 72}, {3, 73}});
+}
+
+TEST_CASE("no more reads wait than may, wherever they come from, and others are told so", "[raft]") {
+  Fixture f;
+  f.lead();
+  for (size_t n = 0; n < limits::kMaxWaitingReads; ++n) REQUIRE(f.raft().read_index(n, f.replica.now));
+  CHECK_FALSE(f.raft().read_index(1, f.replica.now));
+  f.sent.clear();
+  Message ask = f.from(2, MessageType::kReadIndex, f.raft().term().value);
+  ask.round = 9;
+  f.step(ask);
+  REQUIRE(f.sent.size() == 1);
+  CHECK(f.sent[0].type == MessageType::kReadIndexReply);
+  CHECK(f.sent[0].reject);
+}
+
+TEST_CASE("a follower's reads share a request, and fail when it is refused, too late, or its leader changes",
+          "[raft]") {
+  Fixture f;
+  f.replica.config.follower_reads = true;
+  f.replica.start(f.chance, f.probes);
+  CHECK_FALSE(f.raft().read_index(1, f.replica.now));  // it knows no leader
+  f.step(f.from(2, MessageType::kHeartbeat, 1));
+  auto request = [&](uint64_t context) {
+    REQUIRE(f.raft().read_index(context, f.replica.now));
+    REQUIRE(f.raft().read_index(context + 1, f.replica.now));
+    f.sent.clear();
+    f.settle();
+    REQUIRE(f.sent.size() == 1);
+    CHECK(f.sent[0].to == ReplicaId(2));
+    Message reply = f.from(2, MessageType::kReadIndexReply, 1);
+    reply.round = f.sent[0].round;
+    return reply;
+  };
+  auto failed = [&] {
+    std::vector<uint64_t> contexts;
+    for (const Ready& ready : f.settle()) {
+      CHECK(ready.reads.empty());
+      contexts.insert(contexts.end(), ready.failed_reads.begin(), ready.failed_reads.end());
+    }
+    return contexts;
+  };
+  using Contexts = std::vector<uint64_t>;
+
+  Message reply = request(10);
+  reply.commit = LogIndex(4);
+  f.raft().step(reply, f.replica.now);
+  std::vector<Ready> readys = f.settle();
+  REQUIRE(readys.size() == 1);
+  REQUIRE(readys[0].reads.size() == 2);
+  CHECK(readys[0].reads[1].context == 11);
+  CHECK(readys[0].reads[1].index == LogIndex(4));
+  f.raft().step(reply, f.replica.now);  // the same again
+  CHECK(f.settle().empty());
+
+  reply = request(20);
+  reply.reject = true;
+  f.raft().step(reply, f.replica.now);
+  CHECK(failed() == Contexts{20, 21});
+
+  reply = request(30);
+  f.replica.now = f.raft().next_deadline();
+  f.raft().tick(f.replica.now);
+  CHECK(failed() == Contexts{30, 31});
+  f.raft().step(reply, f.replica.now);
+  CHECK(f.settle().empty());
+
+  f.step(f.from(2, MessageType::kHeartbeat, 1));
+  request(40);
+  f.raft().step(f.from(3, MessageType::kHeartbeat, 2), f.replica.now);
+  CHECK(failed() == Contexts{40, 41});
 }

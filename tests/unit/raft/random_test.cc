@@ -50,6 +50,7 @@ void run_seeds(WorldOptions options, uint64_t seeds) {
       CHECK(probes.counts[static_cast<size_t>(probe)] > 0);
     }
   }
+  if (options.follower_reads) CHECK(probes.counts[static_cast<size_t>(Probe::follower_read_answered)] > 0);
   if (options.founders > 0) {
     for (Probe probe :
          {Probe::joint_configuration_entered, Probe::joint_configuration_left, Probe::configuration_rolled_back,
@@ -87,4 +88,9 @@ TEST_CASE("groups whose members change under random faults stay safe and recover
 TEST_CASE("groups that fall silent when idle stay safe, wake when needed and recover", "[raft]") {
   run_seeds({.replicas = 3, .rest = true}, 400);
   run_seeds({.replicas = 6, .rest = true, .founders = 4}, 200);
+}
+
+TEST_CASE("reads at followers are never stale", "[raft]") {
+  run_seeds({.replicas = 3, .follower_reads = true}, 300);
+  run_seeds({.replicas = 6, .rest = true, .follower_reads = true, .founders = 4}, 200);
 }

@@ -33,6 +33,7 @@ RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes
   config.max_inflight_appends = 1 + random(8);
   config.max_uncommitted_bytes = 4000;
   config.may_rest = options.rest;
+  config.follower_reads = options.follower_reads;
   for (size_t i = 0; i < options.replicas; ++i) {
     replicas_[i].config = config;
     if (i < founders) replicas_[i].config.id = ReplicaId(i + 1);
@@ -297,6 +298,7 @@ void RandomWorld::client() {
   // Every replica that believes it leads is asked: an old leader too.
   for (size_t i = 0; i < replicas_.size(); ++i) {
     TestReplica& replica = replicas_[i];
+    if (options_.follower_reads && replica.raft && replica.raft->role() != Role::kLeader) read_at_follower(i);
     if (!replica.raft || replica.raft->role() != Role::kLeader) continue;
     for (uint64_t n = random(4); n > 0; --n) {
       std::string value = fmt::format("{}{}", ++next_value_, std::string(random(60), '.'));
@@ -309,6 +311,14 @@ void RandomWorld::client() {
     }
     after_step(i);
   }
+}
+
+void RandomWorld::read_at_follower(size_t i) {
+  for (uint64_t n = random(3); n > 0; --n) {
+    lives_[i].reads.push_back({++next_value_, highest_commit()});
+    if (!replicas_[i].raft->read_index(next_value_, now_)) lives_[i].reads.pop_back();
+  }
+  after_step(i);
 }
 
 // What an owner must see to: a message is for the replica it names, or makes that of a later generation.

@@ -51,7 +51,8 @@ struct WorldOptions {
   bool damage = true;
   bool lose_votes = false;
   bool rest = false;
-  size_t founders = 0;  // of the replicas, who begin the group; the others join and leave. 0: all, for good
+  bool follower_reads = false;  // clients read at everybody
+  size_t founders = 0;          // of the replicas, who begin the group; the others join and leave. 0: all, for good
 };
 
 class RandomWorld {
@@ -103,6 +104,7 @@ class RandomWorld {
   void stored(size_t i);
   void send(Message m);
   void client();
+  void read_at_follower(size_t i);
   size_t victim();
   void churn(size_t i);
   bool admit(size_t i, ReplicaId id);

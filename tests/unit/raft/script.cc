@@ -208,6 +208,7 @@ void Script::cluster(std::istringstream& rest) {
   Config config;
   for (std::string option; rest >> option;) {
     if (option == "may-rest") config.may_rest = true;
+    if (option == "follower-reads") config.follower_reads = true;
     if (option.find('=') == std::string::npos) continue;
     uint64_t value = std::stoull(option.substr(option.find('=') + 1));
     if (option.starts_with("append-bytes=")) config.max_append_bytes = value;

@@ -3,7 +3,9 @@
 // Nothing happens by itself: messages wait on their link until they are delivered, time stands still until it is
 // advanced, and with `disk N manual` what a replica wants to store waits too. Commands:
 //
-//   cluster N [append-bytes=B] [inflight=K] [generation=G] [may-rest]   a group of N replicas that have never run
+//   cluster N [append-bytes=B] [inflight=K] [generation=G] [may-rest] [follower-reads]   a group of N replicas that
+//   have
+//                                                never run
 //   campaign N                                   election timeout of N
 //   wake N                                       the owner of N says that somebody is missing
 //   elect N                                      campaign and deliver, told in one line
