@@ -3,7 +3,7 @@
 // Two replicas at the same applied index write the same bytes, whatever their histories and however the stream is cut
 // into chunks: records in key order, sessions by id, no capacity, no padding, no time of writing.
 //
-// Format, version 2; integers little-endian. The stream is a sequence of blocks, numbered from 0:
+// Format, version 3; integers little-endian. The stream is a sequence of blocks, numbered from 0:
 //
 //   offset size
 //        0    4  length of the payload
@@ -17,7 +17,7 @@
 //
 //   Header payload:
 //        0    8  magic "MNEMECKP"
-//        8    4  format version (2)
+//        8    4  format version (3)
 //       12    4  reserved, 0
 //       16    8  applied index
 //       24    8  its term
@@ -26,7 +26,12 @@
 //       48    8  number of sessions
 //       56    8  digest of the state (StateMachine::digest)
 //       64       the group's configuration, as StateMachine::configure() was given it: a 4-byte length and bytes
-//   Version 1, which is still read, has no configuration.
+//                then the shard's epoch, 8, and that of its slots, 8; 0 and 0: it has not begun
+//                the highest id of a session that was forgotten, 8; 0: none
+//                length of the shard map, 8; 0: none
+//                the shard's slots, as core/shard/slot_set.h writes them
+//   Versions 1 and 2 are still read: a shard that has not begun. Version 2 ends with the configuration, version 1
+//   before it.
 //   The identity is the XXH3 of the header payload; for the header block itself it is 0.
 //
 //   Records payload: records with ascending keys, over all blocks:
@@ -58,7 +63,7 @@
 
 namespace mneme::kv {
 
-inline constexpr uint32_t kCheckpointVersion = 2;
+inline constexpr uint32_t kCheckpointVersion = 3;
 inline constexpr size_t kCheckpointBlockBytes = 64 * limits::kKiB;  // a block is at least this full, but for the last
 inline constexpr size_t kMaxCheckpointBlockBytes =
     kCheckpointBlockBytes + limits::kMaxValueBytes + limits::kMaxKeyBytes + 1024;
@@ -147,6 +152,8 @@ class CheckpointLoader {
   uint64_t records_ = 0;  // as the header says
   uint64_t sessions_ = 0;
   uint64_t digest_ = 0;
+  uint64_t forgotten_ = 0;
+  uint64_t map_bytes_ = 0;
   uint8_t last_type_ = 0;
   std::string last_key_;
   std::string buffer_;

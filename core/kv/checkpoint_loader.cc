@@ -75,7 +75,19 @@ Result<void> CheckpointLoader::take_header(std::string_view payload) {
   sessions_ = in.u64();
   digest_ = in.u64();
   const std::string_view configuration = version == 1 ? std::string_view() : in.blob();
-  if (!in.ok() || !in.at_end() || reserved != 0 || log_time_ms < 0) return corrupt("its header is not valid");
+  ShardState shard;
+  if (version >= 3) {
+    shard.epoch = in.id<Epoch>();
+    shard.slots_epoch = in.id<Epoch>();
+    forgotten_ = in.u64();
+    map_bytes_ = in.u64();
+    auto slots = shard::SlotSet::decode(in);
+    if (!slots) return corrupt(slots.error().message);
+    shard.slots = std::move(*slots);
+  }
+  const bool valid = in.ok() && in.at_end() && reserved == 0 && log_time_ms >= 0 && shard.valid();
+  if (!valid || forgotten_ != 0 || map_bytes_ != 0) return corrupt("its header is not valid");
+  machine_->set_shard(std::move(shard));
   machine_->table_.advance(log_time_ms, 0);
   machine_->set_configuration(configuration);
   identity_ = xxh3(payload);
@@ -97,6 +109,8 @@ Result<void> CheckpointLoader::take_records(std::string_view payload) {
                  (kind != static_cast<uint8_t>(Kind::kNum) || valid_num(bytes));
     if (!valid) return corrupt("a record is not valid");
     if (table.record_count() > 0 && key <= last_key_) return corrupt("its records are out of order");
+    if (machine_->shard_.begun() && !machine_->shard_.slots.contains(slot_of(key)))
+      return corrupt("a record is of a slot that is not its shard's");
     table.put(key, {static_cast<Kind>(kind), bytes, expire_at_ms});
     last_key_ = key;
   }

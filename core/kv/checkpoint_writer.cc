@@ -77,6 +77,11 @@ void CheckpointWriter::write_header() {
   out.u64(machine_.sessions_.size());
   out.u64(machine_.digest());
   out.blob(machine_.configuration());
+  out.id(machine_.shard().epoch);
+  out.id(machine_.shard().slots_epoch);
+  out.u64(0);
+  out.u64(0);
+  machine_.shard().slots.encode(payload);
   write_block(kHeaderBlock, payload);
   identity_ = xxh3(payload);
 }
