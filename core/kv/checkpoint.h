@@ -7,7 +7,8 @@
 //
 //   offset size
 //        0    4  length of the payload
-//        4    1  type: 0 header (the first block and no other), 1 records, 2 sessions, 3 end (the last and no other)
+//        4    1  type: 0 header (the first block and no other), 1 records, 2 sessions, 4 shard map, 3 end (the last and
+//                no other), in this order
 //        5    3  reserved, 0
 //        8    8  XXH3 of the payload. Seed: XXH3 of the checkpoint's identity (8 bytes), the block's number (8 bytes)
 //        and
@@ -46,9 +47,11 @@
 //        0    1  1: a session: id u64, last use i64, acknowledged u64
 //             1  2: a kept reply of the session before: sequence u64, slot u16, replies as a 4-byte length and bytes
 //
+//   Map payload: what shard::Map::encode() writes, cut after each 64 KiB.
+//
 //   End payload: empty. Nothing follows it.
 //
-// There being no records (no sessions), there is no block of that type.
+// There being no records (no sessions, no map), there is no block of that type.
 #pragma once
 
 #include <map>
@@ -70,7 +73,7 @@ inline constexpr size_t kMaxCheckpointBlockBytes =
 
 // Writes the state as it is when the writer is made, however it changes afterwards: of every key and session that is
 // about to change and was not written yet, it first takes a copy. Those copies, held_bytes(), are the price of not
-// stopping; in the worst case they are as large as the state.
+// stopping; in the worst case they are as large as the state. The shard map is copied at once.
 //
 // The state machine outlives the writer and has at most one at a time.
 class CheckpointWriter final : private TableObserver, private SessionObserver {
@@ -91,7 +94,7 @@ class CheckpointWriter final : private TableObserver, private SessionObserver {
   size_t held_bytes() const { return held_bytes_; }
 
  private:
-  enum class Phase : uint8_t { kRecords, kSessions, kEnd, kDone };
+  enum class Phase : uint8_t { kRecords, kSessions, kMap, kEnd, kDone };
   struct OldRecord {
     Kind kind;
     int64_t expire_at_ms;
@@ -103,6 +106,7 @@ class CheckpointWriter final : private TableObserver, private SessionObserver {
   void write_header();
   void write_records();
   void write_sessions();
+  void write_map();
   void write_block(uint8_t type, std::string_view payload);
   void stop();
 
@@ -118,6 +122,8 @@ class CheckpointWriter final : private TableObserver, private SessionObserver {
   // What the not yet written ones that have changed since were; nothing: they did not exist.
   std::map<std::string, std::optional<OldRecord>, std::less<>> old_records_;
   std::map<uint64_t, std::optional<Session>> old_sessions_;
+  std::string map_;  // encoded
+  size_t map_written_ = 0;
   size_t held_bytes_ = 0;
   std::string pending_;  // encoded; the first given_ bytes were handed out
   size_t given_ = 0;
@@ -143,6 +149,7 @@ class CheckpointLoader {
   Result<void> take_header(std::string_view payload);
   Result<void> take_records(std::string_view payload);
   Result<void> take_sessions(std::string_view payload);
+  Result<void> take_map(std::string_view payload);
 
   std::unique_ptr<StateMachine> machine_;
   Probes* probes_;
@@ -154,6 +161,7 @@ class CheckpointLoader {
   uint64_t digest_ = 0;
   uint64_t forgotten_ = 0;
   uint64_t map_bytes_ = 0;
+  std::string map_;
   uint8_t last_type_ = 0;
   std::string last_key_;
   std::string buffer_;

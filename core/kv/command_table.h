@@ -81,6 +81,7 @@ inline constexpr std::array kCommands = {
   CommandSpec{"mget", CommandId::kMget, -2, kReadFast, 1, -1, 1, "string", "1.0.0", "Answers several values"},
   CommandSpec{"mneme.begin", CommandId::kShardBegin, 3, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Makes a group a shard"},
   CommandSpec{"mneme.gettyped", CommandId::kGettyped, 2, kReadFast, 1, 1, 1, "mneme", "0.1.0", "Answers a value with its kind"},
+  CommandSpec{"mneme.map", CommandId::kShardMap, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Changes the shard map"},
   CommandSpec{"mneme.raise", CommandId::kShardRaise, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Raises a shard's epoch"},
   CommandSpec{"mneme.setnum", CommandId::kSetnum, 3, kGrowFast, 1, 1, 1, "mneme", "0.1.0", "Sets a 32-bit number that keeps its kind"},
   CommandSpec{"mneme.split", CommandId::kShardSplit, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Splits a shard"},

@@ -10,6 +10,7 @@ namespace mneme::kv {
 void StateMachine::execute_internal(const CommandSpec& spec, Args args, ReplySink& sink, std::string& out) {
   Result<void> done;
   switch (spec.id) {
+    case CommandId::kShardMap: return change_map(args, out);
     case CommandId::kShardBegin: done = begin_shard(args); break;
     case CommandId::kShardRaise: done = raise_epoch(args); break;
     case CommandId::kShardSplit: done = split_shard(args, sink); break;
@@ -17,6 +18,28 @@ void StateMachine::execute_internal(const CommandSpec& spec, Args args, ReplySin
   }
   if (!done) return put_failure(out, done.error());
   protocol::put_ok(out);
+}
+
+const shard::Map& StateMachine::map() const {
+  static const shard::Map kNone;
+  return map_ ? *map_ : kNone;
+}
+
+uint64_t StateMachine::map_digest() const {
+  if (!map_digest_) map_digest_ = map_->digest();
+  return *map_digest_;
+}
+
+void StateMachine::change_map(Args args, std::string& out) {
+  auto command = shard::decode_command(args[1]);
+  if (!command) return put_failure(out, command.error());
+  std::unique_ptr<shard::Map> first;  // is kept if it becomes one
+  if (!map_) first = std::make_unique<shard::Map>();
+  auto answer = (map_ ? *map_ : *first).apply(*command);
+  if (!answer) return put_failure(out, answer.error());
+  if (first) map_ = std::move(first);
+  map_digest_.reset();
+  protocol::put_bulk(out, encode_answer(*answer));
 }
 
 Result<void> StateMachine::begin_shard(Args args) {

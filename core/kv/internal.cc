@@ -73,6 +73,31 @@ std::vector<std::string> raise_command(Epoch epoch) { return {"mneme.raise", enc
 
 std::vector<std::string> split_command(const SplitRequest& request) { return {"mneme.split", request.encode()}; }
 
+std::vector<std::string> map_command(const shard::Command& command) {
+  std::vector<std::string> words = {"mneme.map", {}};
+  shard::encode(command, words.back());
+  return words;
+}
+
+std::string encode_answer(const shard::Answer& answer) {
+  std::string bytes;
+  Writer out(bytes);
+  out.id(answer.node);
+  out.id(answer.operation);
+  out.id(answer.group);
+  return bytes;
+}
+
+Result<shard::Answer> decode_answer(std::string_view bytes) {
+  Reader in(bytes);
+  shard::Answer answer;
+  answer.node = in.id<NodeId>();
+  answer.operation = in.id<shard::OperationId>();
+  answer.group = in.id<GroupId>();
+  if (!in.ok() || !in.at_end()) return fail(ErrorCode::kCorrupt, "an answer of the shard map is malformed");
+  return answer;
+}
+
 Result<uint64_t> decode_number(std::string_view bytes) {
   Reader in(bytes);
   const uint64_t number = in.u64();

@@ -13,6 +13,9 @@
 // batch as a whole, by its header's epoch, for what had no key then might have been for other keys. Nor is a command
 // with a key of a slot that is not (any more) the shard's. Both are certain, and whoever sent it may send it elsewhere.
 //
+// The meta group's machine has the shard map (core/shard/map.h), changed by mneme.map and by nothing else. A machine
+// that never saw it has none, and pays nothing for it.
+//
 // Sessions. A command with a session executes at most once per (session, sequence, slot): see session.h. A transaction
 // counts as one command.
 //
@@ -22,6 +25,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +40,7 @@
 #include "core/kv/session.h"
 #include "core/kv/shard_state.h"
 #include "core/kv/table.h"
+#include "core/shard/map.h"
 
 namespace mneme::kv {
 
@@ -86,6 +91,8 @@ class StateMachine {
   const ShardState& shard() const { return shard_; }
   // Whether what was routed at this epoch came to the right shard, for reads: of a batch apply() sees to it.
   bool accepts(Epoch routed) const { return shard_.begun() && routed >= shard_.slots_epoch; }
+  // Empty until a cluster was founded in it.
+  const shard::Map& map() const;
   // Whether the command would be executed, as far as its keys tell. `args` passed check().
   bool serves(const CommandSpec& spec, Args args) const;
 
@@ -131,6 +138,8 @@ class StateMachine {
   void execute(Args args, bool transaction, bool only_writes, SessionId own_id, ReplySink& sink, std::string& out);
   void execute_session(const CommandSpec& spec, Args args, SessionId own_id, std::string& out);
   void execute_internal(const CommandSpec& spec, Args args, ReplySink& sink, std::string& out);
+  void change_map(Args args, std::string& out);
+  uint64_t map_digest() const;
   Result<void> begin_shard(Args args);
   Result<void> raise_epoch(Args args);
   Result<void> split_shard(Args args, ReplySink& sink);
@@ -156,7 +165,9 @@ class StateMachine {
   uint64_t configuration_digest_ = 0;
   ShardState shard_;
   uint64_t shard_digest_ = 0;
-  bool all_slots_ = false;  // are the shard's: nothing need be looked up
+  bool all_slots_ = false;                      // are the shard's: nothing need be looked up
+  std::unique_ptr<shard::Map> map_;             // null: no cluster was founded
+  mutable std::optional<uint64_t> map_digest_;  // nothing: not made since the map's last change, for it takes long
   uint64_t expired_keys_ = 0;
   Probes* probes_;
   Command command_;                 // the one being applied
