@@ -86,6 +86,7 @@ inline constexpr std::array kCommands = {
   CommandSpec{"mneme.setnum", CommandId::kSetnum, 3, kGrowFast, 1, 1, 1, "mneme", "0.1.0", "Sets a 32-bit number that keeps its kind"},
   CommandSpec{"mneme.split", CommandId::kShardSplit, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Splits a shard"},
   CommandSpec{"mneme.status", CommandId::kStatus, 1, kAnywhere | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Describes this node and its group as JSON"},
+  CommandSpec{"mneme.touch", CommandId::kSessionTouch, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Marks a session as used"},
   CommandSpec{"mneme.transfer", CommandId::kTransfer, 2, kLocal | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Hands leadership to another node"},
   CommandSpec{"mset", CommandId::kMset, -3, kGrow, 1, -1, 2, "string", "1.0.1", "Sets several values"},
   CommandSpec{"msetnx", CommandId::kMsetnx, -3, kGrow, 1, -1, 2, "string", "1.0.1", "Sets several values if none of the keys exists"},

@@ -73,6 +73,7 @@ uint64_t StateMachine::digest() const {
   if (!configuration_.empty()) digest = fold(digest, configuration_digest_);
   if (shard_.begun()) digest = fold(digest, shard_digest_);
   if (map_) digest = fold(digest, map_digest());
+  if (sessions_.forgotten()) digest = fold(digest, sessions_.forgotten().value);
   return digest;
 }
 
@@ -152,6 +153,10 @@ void StateMachine::move_time(int64_t ms, size_t commands) {
   if (sessions > 0) reached(Probe::session_expired);
 }
 
+void StateMachine::open_session(SessionId id) {
+  if (sessions_.open(id, log_time_ms()) > 0) reached(Probe::session_expired);
+}
+
 size_t StateMachine::apply_unit(BatchReader& reader, size_t position, ReplySink& sink) {
   CommandMeta meta = command_.meta;
   auto refuse = [&](std::string_view text) {
@@ -159,11 +164,11 @@ size_t StateMachine::apply_unit(BatchReader& reader, size_t position, ReplySink&
   };
   if (!serves_unit(reader)) return refuse(kNotServed);
   if (!meta.session) return execute_unit(reader, position, sink, nullptr);
+  if (shard_.begun() && sessions_.never_seen(meta.session)) open_session(meta.session);
   uint16_t slot = slot_of_unit(reader);
   auto [verdict, kept] = sessions_.admit(meta.session, meta.sequence, slot, meta.ack, log_time_ms());
   switch (verdict) {
-    case SessionTable::Verdict::kUnknown:
-      return refuse(fmt::format("EXPIRED session {} is unknown", meta.session.value));
+    case SessionTable::Verdict::kUnknown: return refuse(unknown_session(meta.session));
     case SessionTable::Verdict::kAcknowledged:
       return refuse(fmt::format("EXPIRED the reply to number {} of session {} was acknowledged", meta.sequence,
                                 meta.session.value));
@@ -261,7 +266,10 @@ void StateMachine::execute(Args args, bool transaction, bool only_writes, Sessio
 
 void StateMachine::execute_session(const CommandSpec& spec, Args args, SessionId own_id, std::string& out) {
   if (spec.id == CommandId::kSessionOpen) {
-    if (sessions_.open(own_id, log_time_ms()) > 0) reached(Probe::session_expired);
+    // Somebody made the number up and used it; the next entry has another.
+    if (sessions_.all().contains(own_id.value))
+      return put_error(out, fmt::format("ERR session {} is there already, open another", own_id.value));
+    open_session(own_id);
     return put_integer(out, static_cast<int64_t>(own_id.value));
   }
   auto id = parse_integer(args[2]);
