@@ -9,7 +9,7 @@ using shard::SlotSet;
 
 namespace {
 
-// "foo" is in slot 12182, "bar" in 5061, "n" in 9842.
+// "foo" is in slot 12182, "bar" in 5061.
 constexpr uint16_t kHalf = 8192;
 const std::string kNotServedReply = error("CLUSTERDOWN Hash slot not served");
 
