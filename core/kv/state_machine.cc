@@ -64,6 +64,29 @@ void StateMachine::set_shard(ShardState shard) {
   shard_digest_ = shard_.begun() ? xxh3(bytes, kShardSeed) : 0;
 }
 
+std::optional<uint16_t> StateMachine::middle_slot() const {
+  if (shard_.slots.size() < 2) return std::nullopt;
+  std::vector<size_t> weights = table_.bytes_by_slot();
+  size_t total = 0;
+  // A slot weighs something even when it is empty, so that a shard without data is divided, too.
+  for (size_t& weight : weights) total += ++weight;
+  total -= kSlots - shard_.slots.size();  // which hold nothing
+  std::optional<uint16_t> middle;
+  size_t least = SIZE_MAX;
+  size_t below = 0;
+  for (shard::SlotRange range : shard_.slots.ranges()) {
+    for (uint16_t slot = range.begin; slot < range.end; ++slot) {
+      const size_t apart = std::max(2 * below, total) - std::min(2 * below, total);
+      if (below > 0 && apart < least) {
+        least = apart;
+        middle = slot;
+      }
+      below += weights[slot];
+    }
+  }
+  return middle;
+}
+
 SessionId StateMachine::id_at(size_t position) const { return SessionId(applied_.value << kPositionBits | position); }
 
 uint64_t StateMachine::digest() const {

@@ -92,6 +92,9 @@ class StateMachine {
   const ShardState& shard() const { return shard_; }
   // Whether what was routed at this epoch came to the right shard, for reads: of a batch apply() sees to it.
   bool accepts(Epoch routed) const { return shard_.begun() && routed >= shard_.slots_epoch; }
+  // Where to split the shard into halves of about equal bytes: the slot that the upper one would begin with. Nothing
+  // where there is one slot or none. Looks at every record.
+  std::optional<uint16_t> middle_slot() const;
   // Empty until a cluster was founded in it.
   const shard::Map& map() const;
   // Whether the command would be executed, as far as its keys tell. `args` passed check().
