@@ -28,11 +28,6 @@ void StateMachine::touch_session(Args args, std::string& out) {
   protocol::put_ok(out);
 }
 
-const shard::Map& StateMachine::map() const {
-  static const shard::Map kNone;
-  return map_ ? *map_ : kNone;
-}
-
 uint64_t StateMachine::map_digest() const {
   if (!map_digest_) map_digest_ = map_->digest();
   return *map_digest_;

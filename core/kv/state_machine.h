@@ -95,8 +95,8 @@ class StateMachine {
   // Where to split the shard into halves of about equal bytes: the slot that the upper one would begin with. Nothing
   // where there is one slot or none. Looks at every record.
   std::optional<uint16_t> middle_slot() const;
-  // Empty until a cluster was founded in it.
-  const shard::Map& map() const;
+  // Null until a cluster was founded in it.
+  const shard::Map* map() const { return map_.get(); }
   // Whether the command would be executed, as far as its keys tell. `args` passed check().
   bool serves(const CommandSpec& spec, Args args) const;
 
