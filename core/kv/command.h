@@ -17,14 +17,15 @@ namespace mneme::kv {
 enum class CommandId : uint8_t {
   // clang-format off
   // Executed by the state machine.
-  kAppend, kCas, kCopy, kDbsize, kDecr, kDecrby, kDel, kExists, kExpire, kExpireat, kExpiretime, kFlushall, kFlushdb,
+  kAppend, kCas, kClusterCountkeysinslot, kClusterGetkeysinslot, kCopy, kDbsize, kDecr, kDecrby, kDel, kExists, kExpire, kExpireat, kExpiretime, kFlushall, kFlushdb,
   kGet, kGetdel, kGetex, kGetrange, kGetset, kIncr, kIncrby, kKeys, kMemoryUsage, kMget, kGettyped, kSetnum, kMset,
   kMsetnx, kPersist, kPexpire, kPexpireat, kPexpiretime, kPsetex, kPttl, kRandomkey, kRange, kRename, kRenamenx, kScan,
   kSessionClose, kSessionOpen, kSet, kSetex, kSetnx, kSetrange, kStrlen, kSubstr, kTouch, kTtl, kType, kUnlink,
+  // Executed by the state machine, and not for clients.
+  kShardBegin, kShardMap, kShardRaise, kShardSplit, kSessionTouch,
   // Executed by a connection.
   kAsking, kAuth, kClient, kClientGetname, kClientId, kClientInfo, kClientKill, kClientList, kClientNoEvict,
-  kClientNoTouch, kClientReply, kClientSetinfo, kClientSetname, kCluster, kClusterCountkeysinslot,
-  kClusterGetkeysinslot, kClusterInfo, kClusterKeyslot, kClusterMyid, kClusterNodes, kClusterShards, kClusterSlots,
+  kClientNoTouch, kClientReply, kClientSetinfo, kClientSetname, kCluster, kClusterInfo, kClusterKeyslot, kClusterMyid, kClusterNodes, kClusterShards, kClusterSlots,
   kCommand, kCommandCount, kCommandDocs, kCommandGetkeys, kCommandInfo, kCommandList, kConfig, kConfigGet,
   kConfigResetstat, kConfigSet, kDiscard, kEcho, kExec, kFunction, kFunctionFlush, kHello, kInfo, kMemory, kMulti,
   kPing, kQuit, kReadonly, kReadwrite, kReset, kSelect, kSession, kSessionResume, kSessionSeq, kStatus, kTime,
@@ -49,6 +50,7 @@ enum CommandFlag : uint32_t {
   kNoMulti = 1 << 18,    // refused between MULTI and EXEC
   kMayExpire = 1 << 19,  // may give a key a time to live
   kDangerous = 1 << 20,
+  kInternal = 1 << 21,  // from nodes only: to clients there is no such command
 };
 
 struct CommandSpec {
@@ -70,13 +72,16 @@ struct CommandSpec {
 // Sorted by name.
 [[nodiscard]] std::span<const CommandSpec> all_commands();
 
-// Any case; null when there is none. "client|id" finds a sub-command.
+// Any case; null when there is none. "client|id" finds a sub-command. Internal commands are found, too.
 [[nodiscard]] const CommandSpec* find_command(std::string_view name);
+
+// Who sent a command: clients do not know the internal ones.
+enum class Sender : uint8_t { kClient, kNode };
 
 // What can be said of a command before it is proposed: that it exists, its number of arguments, the bounds of
 // limits.h. Null after appending the canonical error to `error`. Of a container the sub-command's entry is returned.
 // Syntax and numbers are examined only when it is executed (core/kv/execute.h), where they are needed anyway.
-[[nodiscard]] const CommandSpec* check(Args args, std::string& error);
+[[nodiscard]] const CommandSpec* check(Args args, std::string& error, Sender sender = Sender::kClient);
 
 // Calls fn(key) for each key argument, in order. `args` passed check().
 template <class Fn>

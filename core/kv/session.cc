@@ -4,6 +4,7 @@
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
+#include "core/kv/command.h"
 
 namespace mneme::kv {
 
@@ -57,6 +58,7 @@ size_t SessionTable::open(SessionId id, int64_t now_ms) {
 void SessionTable::remove(Sessions::iterator at) {
   const Session& session = at->second;
   before_change(at->first, &session);
+  forgotten_ = std::max(forgotten_, SessionId(at->first));
   digest_ -= digest_of(at->first, session);
   bytes_used_ -= kSessionBytes + session.kept_bytes;
   by_use_.erase({session.last_used_ms, at->first});
@@ -66,6 +68,13 @@ void SessionTable::remove(Sessions::iterator at) {
 Session* SessionTable::find(SessionId id, int64_t now_ms) {
   auto at = sessions_.find(id.value);
   return at == sessions_.end() || idle_too_long(at->second.last_used_ms, now_ms) ? nullptr : &at->second;
+}
+
+bool SessionTable::use(SessionId id, int64_t now_ms) {
+  Session* session = find(id, now_ms);
+  if (session == nullptr) return false;
+  note_use(id, *session, 0, now_ms);
+  return true;
 }
 
 bool SessionTable::close(SessionId id, int64_t now_ms) {
@@ -83,16 +92,28 @@ void SessionTable::touch(uint64_t id, Session& session, int64_t now_ms) {
   session.last_used_ms = now_ms;
 }
 
+void SessionTable::note_use(SessionId id, Session& session, uint64_t ack, int64_t now_ms) {
+  if (session.last_used_ms == now_ms && ack <= session.acknowledged) return;
+  before_change(id.value, &session);
+  digest_ -= digest_of(id.value, session);
+  touch(id.value, session, now_ms);
+  acknowledge(session, ack);
+  digest_ += digest_of(id.value, session);
+}
+
+// From the sums only.
+void SessionTable::drop_reply(Session& session, const KeptReplies& kept) {
+  session.kept_digest -= digest_of_reply(kept);
+  session.kept_bytes -= bytes_of_reply(kept);
+  bytes_used_ -= bytes_of_reply(kept);
+}
+
 void SessionTable::acknowledge(Session& session, uint64_t ack) {
   if (ack <= session.acknowledged) return;
   session.acknowledged = ack;
   auto end = std::find_if(session.kept.begin(), session.kept.end(),
                           [&](const KeptReplies& kept) { return kept.sequence > ack; });
-  for (auto kept = session.kept.begin(); kept != end; ++kept) {
-    session.kept_digest -= digest_of_reply(*kept);
-    session.kept_bytes -= bytes_of_reply(*kept);
-    bytes_used_ -= bytes_of_reply(*kept);
-  }
+  for (auto kept = session.kept.begin(); kept != end; ++kept) drop_reply(session, *kept);
   session.kept.erase(session.kept.begin(), end);
 }
 
@@ -111,13 +132,7 @@ SessionTable::Admission SessionTable::admit(SessionId id, uint64_t sequence, uin
                                             int64_t now_ms) {
   Session* session = find(id, now_ms);
   if (session == nullptr) return {Verdict::kUnknown};
-  if (session->last_used_ms != now_ms || ack > session->acknowledged) {
-    before_change(id.value, session);
-    digest_ -= digest_of(id.value, *session);
-    touch(id.value, *session, now_ms);
-    acknowledge(*session, ack);
-    digest_ += digest_of(id.value, *session);
-  }
+  note_use(id, *session, ack, now_ms);
   if (sequence <= session->acknowledged) return {Verdict::kAcknowledged};
   auto at = place_of(*session, sequence, slot);
   if (at != session->kept.end() && at->sequence == sequence && at->slot == slot) return {Verdict::kRepeat, &*at};
@@ -154,6 +169,33 @@ size_t SessionTable::sweep(int64_t now_ms, size_t max_removed) {
 
 bool SessionTable::sweep_pending(int64_t now_ms) const {
   return !by_use_.empty() && idle_too_long(by_use_.begin()->first, now_ms);
+}
+
+void SessionTable::split(uint16_t at, SessionTable& to) {
+  CHECK(to.sessions_.empty());
+  auto moves = [at](const KeptReplies& kept) { return kept.slot >= at && kept.slot != kNoSlot; };
+  to.by_use_ = by_use_;
+  to.forgotten_ = forgotten_;
+  for (auto& [id, session] : sessions_) {
+    Session& copy = to.sessions_.emplace_hint(to.sessions_.end(), id, Session())->second;
+    copy.last_used_ms = session.last_used_ms;
+    copy.acknowledged = session.acknowledged;
+    bool some_move = false;
+    for (const KeptReplies& kept : session.kept) {
+      some_move |= moves(kept);
+      if (moves(kept) || kept.slot == kNoSlot) to.insert_reply(copy, copy.kept.end(), kept);
+    }
+    to.digest_ += digest_of(id, copy);
+    to.bytes_used_ += kSessionBytes;
+    if (!some_move) continue;
+    before_change(id, &session);
+    digest_ -= digest_of(id, session);
+    for (const KeptReplies& kept : session.kept) {
+      if (moves(kept)) drop_reply(session, kept);
+    }
+    std::erase_if(session.kept, moves);
+    digest_ += digest_of(id, session);
+  }
 }
 
 bool SessionTable::restore(SessionId id, int64_t last_used_ms, uint64_t acknowledged) {
