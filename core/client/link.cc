@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
@@ -30,6 +31,25 @@ void reuse(std::string& buffer) {
 }
 
 }  // namespace
+
+// What must be true again however the fiber ends. Belongs to its entry and not to its frame: a fiber that is cancelled
+// before its first turn never has one.
+class Link::Connected {
+ public:
+  explicit Connected(Link& link) : link_(&link) {}
+  Connected(Connected&& other) noexcept : why(std::move(other.why)), link_(std::exchange(other.link_, nullptr)) {}
+  ~Connected() {
+    if (!link_) return;
+    link_->stream_ = nullptr;
+    link_->running_ = false;
+    link_->drop_all(why);
+  }
+
+  std::string why = "the client is ending";
+
+ private:
+  Link* link_;
+};
 
 // --- Requests and their places
 
@@ -75,7 +95,7 @@ void Link::enqueue(Request& request) {
   request.state = Request::State::kQueued;
   if (running_) return to_write_.notify_one();
   running_ = true;
-  scope_.spawn_daemon("client read", [this] { run(); });
+  scope_.spawn_daemon("client read", [this, connected = Connected(*this)]() mutable { run(connected); });
 }
 
 void Link::abandon(Request& request) {
@@ -108,28 +128,12 @@ void Link::close_if_idle() {
 
 // --- The connection
 
-// What must be true again however the fiber ends, by cancellation too.
-class Link::Connected {
- public:
-  explicit Connected(Link& link) : link_(link) {}
-  ~Connected() {
-    link_.stream_ = nullptr;
-    link_.running_ = false;
-    link_.drop_all(why);
-  }
-  std::string why = "the client is ending";
-
- private:
-  Link& link_;
-};
-
-void Link::run() {
-  Connected connected(*this);
-  if (auto ended = connect_and_serve(); !ended) {
-    connected.why = fmt::format("{}: {}", env::to_string(address_), ended.error().message);
-    env::log(env_.trace, env::Level::kDebug, "client", "{}", connected.why);
-    last_failure_ = connected.why;
-  }
+void Link::run(Connected& connected) {
+  auto ended = connect_and_serve();
+  if (ended) return;
+  connected.why = fmt::format("{}: {}", env::to_string(address_), ended.error().message);
+  env::log(env_.trace, env::Level::kDebug, "client", "{}", connected.why);
+  last_failure_ = connected.why;
 }
 
 Result<void> Link::connect_and_serve() {

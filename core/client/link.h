@@ -127,7 +127,7 @@ class Link {
   void abandon(Request& request);
   void leave(std::list<Place>& list, std::list<Place>::iterator place);
 
-  void run();
+  void run(Connected& connected);
   Result<void> connect_and_serve();
   Result<void> write_all(env::Stream& stream);
   Result<void> read_all(env::Stream& stream);

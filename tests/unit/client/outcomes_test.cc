@@ -266,3 +266,32 @@ TEST_CASE("a client that ends in the middle leaves nothing behind", "[client]") 
   }));
   CHECK_FALSE(told);
 }
+
+TEST_CASE("a client may be cancelled between any two turns of its fibers", "[client]") {
+  for (int turns = 0; turns < 12; ++turns) {
+    INFO("turns " << turns);
+    Servers servers(2);
+    servers.halve();
+    servers.handlers[1] = echo;
+    servers.handlers[2] = echo;
+    bool told = false, begun = false;
+    REQUIRE(servers.run([&](Env& env) {
+      (void)fiber::with_scope(env.scheduler, [&](fiber::Scope& scope) {
+        fiber::Promise<bool> calling(env.scheduler);
+        scope.spawn("client", [&] {
+          (void)with_client(env, servers.options(), [&](Client& client) {
+            begun = client.call({"GET", "b"}).outcome == Outcome::kDone;
+            calling.set(true);
+            (void)client.call({"GET", "a"});  // makes a connection
+            told = true;
+          });
+        });
+        calling.wait();
+        for (int turn = 0; turn < turns; ++turn) env.scheduler.yield();
+        scope.cancel();
+      });
+    }));
+    CHECK(begun);
+    CHECK_FALSE(told);
+  }
+}
