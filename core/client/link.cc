@@ -15,8 +15,7 @@ namespace mneme::client {
 
 namespace {
 
-constexpr size_t kWriteBytes =
-    256 * limits::kKiB;  // what leaves at once stays below this, unless one request is larger
+constexpr size_t kWriteBytes = 256 * limits::kKiB;  // no more is added to what leaves at once
 constexpr size_t kReadBytes = 16 * limits::kKiB;
 // After a failure to connect: doubled with every further one, and at most the last half of it by chance.
 constexpr Duration kFirstRest = 50ms;
@@ -149,7 +148,6 @@ Result<void> Link::connect_and_serve() {
     return std::unexpected(std::move(stream).error());
   }
   failures_ = 0;
-  ++connections_made_;
   stream_ = stream->get();
   heard_at_ = env_.clock.now();
   return fiber::with_scope(env_.scheduler, [&](fiber::Scope& scope) -> Result<void> {

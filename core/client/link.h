@@ -109,11 +109,9 @@ class Link {
   const env::Address& address() const { return address_; }
   // Connecting failed a moment ago and is not tried again yet: exchange() settles with kNotSent at once.
   bool failing() const { return env_.clock.now() < not_before_; }
-  bool connected() const { return stream_ != nullptr; }
   bool in_use() const { return running_ || users_ > 0; }
   // Ends the connection unless somebody waits for it.
   void close_if_idle();
-  uint64_t connections_made() const { return connections_made_; }
 
  private:
   friend struct Request;
@@ -154,7 +152,6 @@ class Link {
 
   bool running_ = false;
   env::Stream* stream_ = nullptr;
-  uint64_t connections_made_ = 0;
   uint64_t failures_ = 0;  // to connect, in a row
   Instant not_before_{INT64_MIN};
   std::string last_failure_;
