@@ -115,7 +115,8 @@ Told tell(const Story& story) {
 
 }  // namespace
 
-TEST_CASE("with a session every command is executed once, whatever becomes of nodes and connections", "[client]") {
+TEST_CASE("with a session every command is executed once, whatever becomes of nodes and connections",
+          "[client][nodes]") {
   uint64_t repeated = 0;
   for (uint32_t nodes : {1, 3})
     for (uint64_t seed = 1; seed <= 8; ++seed) {
@@ -131,7 +132,8 @@ TEST_CASE("with a session every command is executed once, whatever becomes of no
   CHECK(repeated > 10);  // else nothing has been tried
 }
 
-TEST_CASE("without a session nothing is executed twice, and what is done or not done is said truthfully", "[client]") {
+TEST_CASE("without a session nothing is executed twice, and what is done or not done is said truthfully",
+          "[client][nodes]") {
   uint64_t unknown = 0;
   for (uint32_t nodes : {1, 3})
     for (uint64_t seed = 1; seed <= 8; ++seed) {
