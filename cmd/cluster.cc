@@ -73,13 +73,6 @@ class Asker {
   Duration timeout_;
 };
 
-std::string grouped(uint64_t number) {
-  std::string digits = std::to_string(number);
-  for (auto at = static_cast<ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<size_t>(at), 1, ',');
-  return digits;
-}
-
 // What is known of the whole cluster: what the asked node says, and what each member says of itself.
 struct Survey {
   Json asked;

@@ -74,6 +74,13 @@ std::string build_id() {
   return fmt::format("{} {} {}", MNEME_REVISION, compiler, mode);
 }
 
+std::string grouped(uint64_t number) {
+  std::string digits = std::to_string(number);
+  for (auto at = static_cast<ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3)
+    digits.insert(static_cast<size_t>(at), 1, ',');
+  return digits;
+}
+
 std::string indented(std::string_view lines) {
   std::string out;
   for (int n = 0; !lines.empty() && n < 40; ++n) {

@@ -38,9 +38,13 @@ void add_node(CLI::App& app, Run& run);
 void add_client(CLI::App& app, Run& run);
 void add_cluster(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
+void add_bench(CLI::App& app, Run& run);
 
 // Prints the sentence on stderr, with the program's name before it.
 int complain(int exit, std::string_view sentence);
+
+// 1234567 as 1,234,567.
+std::string grouped(uint64_t number);
 
 // Its first 40 lines, indented by four.
 std::string indented(std::string_view lines);

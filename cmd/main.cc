@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   add_client(app, run);
   add_cluster(app, run);
   add_inspect(app, run);
+  add_bench(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -39,6 +39,9 @@ enum class Site : uint32_t {
   kEagerCompact = 110,    // replica: keep no entries behind a checkpoint
   kSlowCheckpoint = 111,  // replica: take long over a checkpoint
   kSnapshotFirst = 112,   // raft: begin with a snapshot where a probe would do
+  // Of the client library.
+  kClientPause = 200,  // cause: call, attempt; or peer, attempt
+  kClientNode = 201,   // whom to ask when any will do; cause: call, attempt
 };
 
 class Chance {

@@ -1,9 +1,10 @@
-"""Plants mistakes in the checker itself, one at a time, and requires its unit tests to notice.
+"""Plants mistakes in the checker itself, or in the client library, one at a time, and requires unit tests to notice.
 
-usage: python3 tests/mutants/checker.py BUILD [ID...]     BUILD: where unit_check is built; none named: all
+usage: python3 tests/mutants/checker.py BUILD [--client] [ID...]     BUILD: where the unit tests are built; none named: all
 
-A mutant is a patch in tests/mutants/checker, with `mistake:` in its first line. It is applied to a copy of sim/check,
-of which only the files that it concerns are compiled and linked with everything else as it is. Exit 0: all noticed.
+A mutant is a patch in tests/mutants/checker or client, with `mistake:` in its first line. It is applied to a copy of the
+folder, of which only the files that it concerns are compiled and linked with everything else as it is. Exit 0: all
+noticed.
 """
 import os
 import re
@@ -16,8 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATCHES = Path(__file__).resolve().parent / "checker"
-FOLDER = Path("sim") / "check"
+CLIENT = "--client" in sys.argv
+PATCHES = Path(__file__).resolve().parent / ("client" if CLIENT else "checker")
+FOLDER = Path("core/client" if CLIENT else "sim/check")
+TESTS = "unit_client" if CLIENT else "unit_check"
+LEFT_OUT = ["~[nodes]"] if CLIENT else []  # what takes long and is not needed
 ROUNDS = 20_000  # of the comparison with brute force: a sixth of what the test itself takes
 
 
@@ -27,14 +31,14 @@ def say(text):
 
 def commands(build):
     """How the build compiles each file of the checker, and how it links the tests."""
-    lines = subprocess.run(["ninja", "-C", str(build), "-t", "commands", "tests/unit_check"], capture_output=True,
+    lines = subprocess.run(["ninja", "-C", str(build), "-t", "commands", f"tests/{TESTS}"], capture_output=True,
                            text=True, check=True).stdout.splitlines()
     compile_lines = {}
     for line in lines:
-        found = re.search(r" -c (\S+/sim/check/(\w+\.cc))$", line)
+        found = re.search(rf" -c (\S+/{FOLDER}/(\w+\.cc))$", line)
         if found:
             compile_lines[found[2]] = line
-    return compile_lines, next(line for line in lines if " -o tests/unit_check " in line)
+    return compile_lines, next(line for line in lines if f" -o tests/{TESTS} " in line)
 
 
 def concerned(tree, changed):
@@ -42,7 +46,7 @@ def concerned(tree, changed):
     names = {Path(name).name for name in changed}
     grown = True
     while grown:
-        includes = {path.name: set(re.findall(r'#include "sim/check/(\w+\.h)"', path.read_text()))
+        includes = {path.name: set(re.findall(rf'#include "{FOLDER}/(\w+\.h)"', path.read_text()))
                     for path in (tree / FOLDER).iterdir()}
         more = {name for name, headers in includes.items() if headers & names} - names
         grown = bool(more)
@@ -64,10 +68,10 @@ def linked(line, objects, tree, build):
     line = line.removeprefix(": && ").removesuffix(" && :")
     words = shlex.split(line)
     at = words.index("-o")
-    words[at + 1] = str(tree / "unit_check")
+    words[at + 1] = str(tree / TESTS)
     words[at:at] = objects
     subprocess.run(words, cwd=build, check=True)
-    return tree / "unit_check"
+    return tree / TESTS
 
 
 def examine(patch, build, compile_lines, link_line, scratch):
@@ -84,7 +88,7 @@ def examine(patch, build, compile_lines, link_line, scratch):
     program = linked(link_line, objects, tree, build)
     environment = dict(os.environ, MNEME_FUZZ_ROUNDS=str(ROUNDS))
     try:
-        run = subprocess.run([str(program), "--abort"], env=environment, capture_output=True, text=True, timeout=120)
+        run = subprocess.run([str(program), "--abort", *LEFT_OUT], env=environment, capture_output=True, text=True, timeout=120)
         noticed = run.returncode != 0
         by = re.search(r"^-{20,}\n(.+)\n", run.stdout, re.M)
         by = by[1] if by else f"signal {-run.returncode}" if run.returncode < 0 else "no test"
@@ -95,6 +99,7 @@ def examine(patch, build, compile_lines, link_line, scratch):
 
 
 def main(argv):
+    argv = [arg for arg in argv if arg != "--client"]
     build = Path(argv[0]).resolve()
     patches = sorted(path for path in PATCHES.glob("*.patch") if not argv[1:] or path.stem in argv[1:])
     compile_lines, link_line = commands(build)

@@ -48,6 +48,7 @@ TEST_CASE("every folder includes only what the architecture allows", "[tidy]") {
       {"core/replica", {"core/base", "core/fiber", "core/env", "core/raft", "core/kv", "core/wal"}},
       {"core/node",
        {"core/base", "core/fiber", "core/env", "core/raft", "core/kv", "core/wal", "core/protocol", "core/replica"}},
+      {"core/client", {"core/base", "core/fiber", "core/env", "core/kv", "core/protocol"}},
       {"net", {"core/base", "core/fiber", "core/env"}},
       {"disk", {"core/base", "core/fiber", "core/env"}},
       {"sim", {"core/base", "core/fiber", "core/env"}},
