@@ -9,7 +9,7 @@ namespace mneme::kv {
 inline constexpr std::string_view kCheckpointMagic = "MNEMECKP";
 inline constexpr size_t kBlockHeadBytes = 16;
 
-enum BlockType : uint8_t { kHeaderBlock = 0, kRecordsBlock = 1, kSessionsBlock = 2, kEndBlock = 3 };
+enum BlockType : uint8_t { kHeaderBlock = 0, kRecordsBlock = 1, kSessionsBlock = 2, kEndBlock = 3, kMapBlock = 4 };
 enum SessionItem : uint8_t { kSessionItem = 1, kReplyItem = 2 };
 
 // `head` is the block's first 8 bytes.

@@ -45,7 +45,8 @@ Result<void> CheckpointLoader::feed(std::string_view bytes) {
 }
 
 Result<void> CheckpointLoader::take_block(uint8_t type, std::string_view payload) {
-  bool in_order = block_ == 0 ? type == kHeaderBlock : type != kHeaderBlock && type >= last_type_;
+  auto place = [](uint8_t t) { return t == kEndBlock ? UINT8_MAX : t; };
+  bool in_order = block_ == 0 ? type == kHeaderBlock : type != kHeaderBlock && place(type) >= place(last_type_);
   if (!in_order) return corrupt(fmt::format("block {} is out of order", block_));
   last_type_ = type;
   ++block_;
@@ -53,6 +54,7 @@ Result<void> CheckpointLoader::take_block(uint8_t type, std::string_view payload
     case kHeaderBlock: return take_header(payload);
     case kRecordsBlock: return take_records(payload);
     case kSessionsBlock: return take_sessions(payload);
+    case kMapBlock: return take_map(payload);
     case kEndBlock: return payload.empty() ? Result<void>() : corrupt("its end block is not empty");
     default: return fail(ErrorCode::kUnsupported, fmt::format("checkpoint has a block of unknown type {}", type));
   }
@@ -75,7 +77,19 @@ Result<void> CheckpointLoader::take_header(std::string_view payload) {
   sessions_ = in.u64();
   digest_ = in.u64();
   const std::string_view configuration = version == 1 ? std::string_view() : in.blob();
-  if (!in.ok() || !in.at_end() || reserved != 0 || log_time_ms < 0) return corrupt("its header is not valid");
+  ShardState shard;
+  if (version >= 3) {
+    shard.epoch = in.id<Epoch>();
+    shard.slots_epoch = in.id<Epoch>();
+    forgotten_ = in.u64();
+    map_bytes_ = in.u64();
+    auto slots = shard::SlotSet::decode(in);
+    if (!slots) return corrupt(slots.error().message);
+    shard.slots = std::move(*slots);
+  }
+  const bool valid = in.ok() && in.at_end() && reserved == 0 && log_time_ms >= 0 && shard.valid();
+  if (!valid || forgotten_ != 0 || map_bytes_ > limits::kMaxMapBytes) return corrupt("its header is not valid");
+  machine_->set_shard(std::move(shard));
   machine_->table_.advance(log_time_ms, 0);
   machine_->set_configuration(configuration);
   identity_ = xxh3(payload);
@@ -97,6 +111,8 @@ Result<void> CheckpointLoader::take_records(std::string_view payload) {
                  (kind != static_cast<uint8_t>(Kind::kNum) || valid_num(bytes));
     if (!valid) return corrupt("a record is not valid");
     if (table.record_count() > 0 && key <= last_key_) return corrupt("its records are out of order");
+    if (machine_->shard_.begun() && !machine_->shard_.slots.contains(slot_of(key)))
+      return corrupt("a record is of a slot that is not its shard's");
     table.put(key, {static_cast<Kind>(kind), bytes, expire_at_ms});
     last_key_ = key;
   }
@@ -127,11 +143,23 @@ Result<void> CheckpointLoader::take_sessions(std::string_view payload) {
   return {};
 }
 
+Result<void> CheckpointLoader::take_map(std::string_view payload) {
+  map_ += payload;
+  if (payload.empty() || map_.size() > map_bytes_) return corrupt("its shard map is not as long as its header says");
+  if (map_.size() < map_bytes_) return {};
+  auto map = shard::Map::decode(map_);
+  if (!map) return fail(map.error().code, fmt::format("checkpoint's shard map: {}", map.error().message));
+  if (!map->cluster()) return corrupt("its shard map is of no cluster");
+  machine_->map_ = std::make_unique<shard::Map>(std::move(*map));
+  return {};
+}
+
 Result<std::unique_ptr<StateMachine>> CheckpointLoader::finish() && {
   if (last_type_ != kEndBlock || !buffer_.empty()) return corrupt("it is not complete");
   if (machine_->table_.record_count() != records_ || machine_->sessions_.size() != sessions_) {
     return corrupt("it has fewer records or sessions than its header says");
   }
+  if ((machine_->map_ != nullptr) != (map_bytes_ > 0)) return corrupt("its shard map is not complete");
   if (machine_->digest() != digest_) return corrupt("its contents do not match its digest");
   if (probes_ != nullptr) probes_->reached(Probe::checkpoint_loaded);
   return std::move(machine_);

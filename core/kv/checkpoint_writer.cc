@@ -77,6 +77,13 @@ void CheckpointWriter::write_header() {
   out.u64(machine_.sessions_.size());
   out.u64(machine_.digest());
   out.blob(machine_.configuration());
+  out.id(machine_.shard().epoch);
+  out.id(machine_.shard().slots_epoch);
+  out.u64(0);
+  if (machine_.map_) machine_.map_->encode(map_);
+  held_bytes_ += map_.size();
+  out.u64(map_.size());
+  machine_.shard().slots.encode(payload);
   write_block(kHeaderBlock, payload);
   identity_ = xxh3(payload);
 }
@@ -152,10 +159,22 @@ void CheckpointWriter::write_sessions() {
     } else {
       if (!session_block_.empty()) write_block(kSessionsBlock, session_block_);
       session_block_.clear();
-      phase_ = Phase::kEnd;
+      phase_ = Phase::kMap;
       return;
     }
   }
+}
+
+void CheckpointWriter::write_map() {
+  const std::string_view block = std::string_view(map_).substr(map_written_, kCheckpointBlockBytes);
+  if (block.empty()) {
+    held_bytes_ -= map_.size();
+    map_ = {};
+    phase_ = Phase::kEnd;
+    return;
+  }
+  write_block(kMapBlock, block);
+  map_written_ += block.size();
 }
 
 std::string CheckpointWriter::next_chunk(size_t max_bytes) {
@@ -165,6 +184,8 @@ std::string CheckpointWriter::next_chunk(size_t max_bytes) {
       write_records();
     } else if (phase_ == Phase::kSessions) {
       write_sessions();
+    } else if (phase_ == Phase::kMap) {
+      write_map();
     } else {
       write_block(kEndBlock, {});
       stop();

@@ -96,13 +96,14 @@ const CommandSpec* find_command(std::string_view name) {
   return nullptr;
 }
 
-const CommandSpec* check(Args args, std::string& error) {
+const CommandSpec* check(Args args, std::string& error, Sender sender) {
   if (args.empty() || args.size() > limits::kMaxCommandArgs) {
     protocol::put_error(error, args.empty() ? "ERR empty command" : kCommandTooLong);
     return nullptr;
   }
   const CommandSpec* spec = find_command(args[0]);
-  if (spec == nullptr || args[0].find('|') != std::string_view::npos) {
+  const bool hidden = spec != nullptr && spec->is(kInternal) && sender == Sender::kClient;
+  if (spec == nullptr || hidden || args[0].find('|') != std::string_view::npos) {
     put_unknown_command(args, error);
     return nullptr;
   }

@@ -21,6 +21,8 @@ enum class CommandId : uint8_t {
   kGet, kGetdel, kGetex, kGetrange, kGetset, kIncr, kIncrby, kKeys, kMemoryUsage, kMget, kGettyped, kSetnum, kMset,
   kMsetnx, kPersist, kPexpire, kPexpireat, kPexpiretime, kPsetex, kPttl, kRandomkey, kRange, kRename, kRenamenx, kScan,
   kSessionClose, kSessionOpen, kSet, kSetex, kSetnx, kSetrange, kStrlen, kSubstr, kTouch, kTtl, kType, kUnlink,
+  // Executed by the state machine, and not for clients.
+  kShardBegin, kShardMap, kShardRaise, kShardSplit,
   // Executed by a connection.
   kAsking, kAuth, kClient, kClientGetname, kClientId, kClientInfo, kClientKill, kClientList, kClientNoEvict,
   kClientNoTouch, kClientReply, kClientSetinfo, kClientSetname, kCluster, kClusterCountkeysinslot,
@@ -49,6 +51,7 @@ enum CommandFlag : uint32_t {
   kNoMulti = 1 << 18,    // refused between MULTI and EXEC
   kMayExpire = 1 << 19,  // may give a key a time to live
   kDangerous = 1 << 20,
+  kInternal = 1 << 21,  // from nodes only: to clients there is no such command
 };
 
 struct CommandSpec {
@@ -70,13 +73,16 @@ struct CommandSpec {
 // Sorted by name.
 [[nodiscard]] std::span<const CommandSpec> all_commands();
 
-// Any case; null when there is none. "client|id" finds a sub-command.
+// Any case; null when there is none. "client|id" finds a sub-command. Internal commands are found, too.
 [[nodiscard]] const CommandSpec* find_command(std::string_view name);
+
+// Who sent a command: clients do not know the internal ones.
+enum class Sender : uint8_t { kClient, kNode };
 
 // What can be said of a command before it is proposed: that it exists, its number of arguments, the bounds of
 // limits.h. Null after appending the canonical error to `error`. Of a container the sub-command's entry is returned.
 // Syntax and numbers are examined only when it is executed (core/kv/execute.h), where they are needed anyway.
-[[nodiscard]] const CommandSpec* check(Args args, std::string& error);
+[[nodiscard]] const CommandSpec* check(Args args, std::string& error, Sender sender = Sender::kClient);
 
 // Calls fn(key) for each key argument, in order. `args` passed check().
 template <class Fn>

@@ -76,6 +76,13 @@ void put_key_specs(std::string& out, const CommandSpec& spec) {
 
 bool is_subcommand(const CommandSpec& spec) { return spec.name.find('|') != std::string_view::npos; }
 
+bool is_top_level(const CommandSpec& spec) { return !is_subcommand(spec) && !spec.is(kInternal); }
+
+const CommandSpec* find_public(std::string_view name) {
+  const CommandSpec* spec = find_command(name);
+  return spec != nullptr && !spec->is(kInternal) ? spec : nullptr;
+}
+
 bool is_subcommand_of(const CommandSpec& spec, const CommandSpec& container) {
   return spec.name.size() > container.name.size() && spec.name.starts_with(container.name) &&
          spec.name[container.name.size()] == '|';
@@ -96,7 +103,7 @@ size_t subcommand_count(const CommandSpec& container) {
 
 size_t top_level_count() {
   size_t count = 0;
-  for (const CommandSpec& spec : all_commands()) count += !is_subcommand(spec);
+  for (const CommandSpec& spec : all_commands()) count += is_top_level(spec);
   return count;
 }
 
@@ -135,22 +142,22 @@ void answer_docs(Args args, std::string& out) {
   if (args.size() == 2) {
     put_map(out, top_level_count());
     for (const CommandSpec& spec : all_commands()) {
-      if (!is_subcommand(spec)) put_docs(out, spec);
+      if (is_top_level(spec)) put_docs(out, spec);
     }
     return;
   }
   size_t known = 0;
-  for (std::string_view name : args.subspan(2)) known += find_command(name) != nullptr;
+  for (std::string_view name : args.subspan(2)) known += find_public(name) != nullptr;
   put_map(out, known);
   for (std::string_view name : args.subspan(2)) {
-    if (const CommandSpec* spec = find_command(name)) put_docs(out, *spec);
+    if (const CommandSpec* spec = find_public(name)) put_docs(out, *spec);
   }
 }
 
 void answer_info(Args names, std::string& out) {
   put_array(out, names.size());
   for (std::string_view name : names) {
-    if (const CommandSpec* spec = find_command(name)) {
+    if (const CommandSpec* spec = find_public(name)) {
       put_info(out, *spec);
     } else {
       put_null(out);
@@ -160,7 +167,7 @@ void answer_info(Args names, std::string& out) {
 
 void answer_getkeys(Args command, std::string& out) {
   std::string ignored;
-  const CommandSpec* spec = find_command(command[0]);
+  const CommandSpec* spec = find_public(command[0]);
   if (spec == nullptr) return put_error(out, "ERR Invalid command specified");
   if (const CommandSpec* checked = check(command, ignored)) {
     spec = checked;
@@ -182,18 +189,19 @@ void answer_list(Args args, std::string& out) {
   } else if (args.size() != 2) {
     return put_error(out, kSyntaxError);
   }
+  auto listed = [&](const CommandSpec& spec) { return !spec.is(kInternal) && glob_matches(pattern, spec.name); };
   size_t count = 0;
-  for (const CommandSpec& spec : all_commands()) count += glob_matches(pattern, spec.name);
+  for (const CommandSpec& spec : all_commands()) count += listed(spec);
   put_array(out, count);
   for (const CommandSpec& spec : all_commands()) {
-    if (glob_matches(pattern, spec.name)) put_bulk(out, spec.name);
+    if (listed(spec)) put_bulk(out, spec.name);
   }
 }
 
 void answer_all(std::string& out) {
   put_array(out, top_level_count());
   for (const CommandSpec& spec : all_commands()) {
-    if (!is_subcommand(spec)) put_info(out, spec);
+    if (is_top_level(spec)) put_info(out, spec);
   }
 }
 

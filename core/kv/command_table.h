@@ -11,6 +11,7 @@ inline constexpr uint32_t kWriteFast = kWrite | kFast;
 inline constexpr uint32_t kReadFast = kRead | kFast;
 inline constexpr uint32_t kGrow = kWrite | kDenyOom;
 inline constexpr uint32_t kGrowFast = kGrow | kFast;
+inline constexpr uint32_t kFromNodes = kWrite | kInternal | kNoMulti;
 inline constexpr uint32_t kAnywhere = kLocal | kLoading | kStale;  // needs neither data nor a leader
 
 // clang-format off
@@ -78,8 +79,12 @@ inline constexpr std::array kCommands = {
   CommandSpec{"memory", CommandId::kMemory, -2, kLocal | kContainer, 0, 0, 0, "server", "4.0.0", "Commands about memory"},
   CommandSpec{"memory|usage", CommandId::kMemoryUsage, -3, kRead, 2, 2, 1, "server", "4.0.0", "Answers the bytes a key takes"},
   CommandSpec{"mget", CommandId::kMget, -2, kReadFast, 1, -1, 1, "string", "1.0.0", "Answers several values"},
+  CommandSpec{"mneme.begin", CommandId::kShardBegin, 3, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Makes a group a shard"},
   CommandSpec{"mneme.gettyped", CommandId::kGettyped, 2, kReadFast, 1, 1, 1, "mneme", "0.1.0", "Answers a value with its kind"},
+  CommandSpec{"mneme.map", CommandId::kShardMap, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Changes the shard map"},
+  CommandSpec{"mneme.raise", CommandId::kShardRaise, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Raises a shard's epoch"},
   CommandSpec{"mneme.setnum", CommandId::kSetnum, 3, kGrowFast, 1, 1, 1, "mneme", "0.1.0", "Sets a 32-bit number that keeps its kind"},
+  CommandSpec{"mneme.split", CommandId::kShardSplit, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Splits a shard"},
   CommandSpec{"mneme.status", CommandId::kStatus, 1, kAnywhere | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Describes this node and its group as JSON"},
   CommandSpec{"mneme.transfer", CommandId::kTransfer, 2, kLocal | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Hands leadership to another node"},
   CommandSpec{"mset", CommandId::kMset, -3, kGrow, 1, -1, 2, "string", "1.0.1", "Sets several values"},

@@ -19,6 +19,7 @@ static_assert(limits::kMaxKeyBytes == 65535);
 inline constexpr std::string_view kCommandTooLong = "ERR command exceeds maximum allowed size";
 inline constexpr std::string_view kReplyTooLong = "ERR reply exceeds maximum allowed size, ask for less at once";
 inline constexpr std::string_view kNotInTransaction = "ERR Command not allowed inside a transaction";
+inline constexpr std::string_view kNotServed = "CLUSTERDOWN Hash slot not served";
 inline constexpr std::string_view kNotReplicated = "ERR command is not executed by the state machine";
 
 inline void put_arity_error(std::string& out, std::string_view command) {

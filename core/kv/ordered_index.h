@@ -57,6 +57,33 @@ class OrderedIndex {
 
   void clear() { blocks_.clear(); }
 
+  // Moves the items of which `moves(item)` is true to `to`, which is empty. In linear time.
+  template <class Fn>
+  void split(OrderedIndex& to, Fn moves) {
+    CHECK(to.empty());
+    OrderedIndex kept;
+    for_each([&](Item* item) { (moves(item) ? to : kept).append(item); });
+    blocks_ = std::move(kept.blocks_);
+  }
+
+  // All items in order. What is read of each is fetched ahead: they lie anywhere in memory.
+  template <class Fn>
+  void for_each(Fn fn) const {
+    Place ahead;
+    for (size_t i = 0; i < kFetchedAhead; ++i) fetch(next(ahead));
+    Place place;
+    while (Item* item = next(place)) {
+      fetch(next(ahead));
+      fn(item);
+    }
+  }
+
+  size_t size() const {
+    size_t size = 0;
+    for (const Block& block : blocks_) size += block.size;
+    return size;
+  }
+
   // The first item that is not less than the probe.
   template <class Probe>
   Place lower_bound(const Probe& probe) const {
@@ -90,11 +117,26 @@ class OrderedIndex {
 
  private:
   static constexpr uint32_t kBlockItems = 256;
+  static constexpr size_t kFetchedAhead = 16;
 
   struct Block {
     uint32_t size = 0;
     std::unique_ptr<Item*[]> items = std::make_unique_for_overwrite<Item*[]>(kBlockItems);
   };
+
+  // Both its ends; the second, that of a record, is where its key begins.
+  static void fetch(const Item* item) {
+    if (item == nullptr) return;
+    __builtin_prefetch(item);
+    __builtin_prefetch(item + 1);
+  }
+
+  // The item is greater than all others.
+  void append(Item* item) {
+    if (blocks_.empty() || blocks_.back().size == kBlockItems) blocks_.emplace_back();
+    Block& last = blocks_.back();
+    last.items[last.size++] = item;
+  }
 
   // The last block whose first item is not greater; the first block when there is none.
   template <class Probe>

@@ -4,6 +4,7 @@
 
 #include "core/base/check.h"
 #include "core/base/hash.h"
+#include "core/kv/command.h"
 
 namespace mneme::kv {
 
@@ -83,16 +84,19 @@ void SessionTable::touch(uint64_t id, Session& session, int64_t now_ms) {
   session.last_used_ms = now_ms;
 }
 
+// From the sums only.
+void SessionTable::drop_reply(Session& session, const KeptReplies& kept) {
+  session.kept_digest -= digest_of_reply(kept);
+  session.kept_bytes -= bytes_of_reply(kept);
+  bytes_used_ -= bytes_of_reply(kept);
+}
+
 void SessionTable::acknowledge(Session& session, uint64_t ack) {
   if (ack <= session.acknowledged) return;
   session.acknowledged = ack;
   auto end = std::find_if(session.kept.begin(), session.kept.end(),
                           [&](const KeptReplies& kept) { return kept.sequence > ack; });
-  for (auto kept = session.kept.begin(); kept != end; ++kept) {
-    session.kept_digest -= digest_of_reply(*kept);
-    session.kept_bytes -= bytes_of_reply(*kept);
-    bytes_used_ -= bytes_of_reply(*kept);
-  }
+  for (auto kept = session.kept.begin(); kept != end; ++kept) drop_reply(session, *kept);
   session.kept.erase(session.kept.begin(), end);
 }
 
@@ -154,6 +158,32 @@ size_t SessionTable::sweep(int64_t now_ms, size_t max_removed) {
 
 bool SessionTable::sweep_pending(int64_t now_ms) const {
   return !by_use_.empty() && idle_too_long(by_use_.begin()->first, now_ms);
+}
+
+void SessionTable::split(uint16_t at, SessionTable& to) {
+  CHECK(to.sessions_.empty());
+  auto moves = [at](const KeptReplies& kept) { return kept.slot >= at && kept.slot != kNoSlot; };
+  to.by_use_ = by_use_;
+  for (auto& [id, session] : sessions_) {
+    Session& copy = to.sessions_.emplace_hint(to.sessions_.end(), id, Session())->second;
+    copy.last_used_ms = session.last_used_ms;
+    copy.acknowledged = session.acknowledged;
+    bool some_move = false;
+    for (const KeptReplies& kept : session.kept) {
+      some_move |= moves(kept);
+      if (moves(kept) || kept.slot == kNoSlot) to.insert_reply(copy, copy.kept.end(), kept);
+    }
+    to.digest_ += digest_of(id, copy);
+    to.bytes_used_ += kSessionBytes;
+    if (!some_move) continue;
+    before_change(id, &session);
+    digest_ -= digest_of(id, session);
+    for (const KeptReplies& kept : session.kept) {
+      if (moves(kept)) drop_reply(session, kept);
+    }
+    std::erase_if(session.kept, moves);
+    digest_ += digest_of(id, session);
+  }
 }
 
 bool SessionTable::restore(SessionId id, int64_t last_used_ms, uint64_t acknowledged) {

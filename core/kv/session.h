@@ -77,6 +77,10 @@ class SessionTable {
 
   bool sweep_pending(int64_t now_ms) const;
 
+  // Copies all sessions to `to`, which is empty, and divides the replies: those of slots from `at` on go there, the
+  // others stay, and those without a slot are in both. So whoever asks again is answered, whichever half he asks.
+  void split(uint16_t at, SessionTable& to);
+
   size_t size() const { return sessions_.size(); }
   uint64_t digest() const { return digest_; }
   size_t bytes_used() const { return bytes_used_; }
@@ -95,6 +99,7 @@ class SessionTable {
   void before_change(uint64_t id, const Session* session);
   void touch(uint64_t id, Session& session, int64_t now_ms);
   void insert_reply(Session& session, std::vector<KeptReplies>::iterator at, KeptReplies kept);
+  void drop_reply(Session& session, const KeptReplies& kept);
   void acknowledge(Session& session, uint64_t ack);
   void remove(Sessions::iterator session);
   static uint64_t digest_of(uint64_t id, const Session& session);

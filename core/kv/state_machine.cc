@@ -21,6 +21,7 @@ constexpr size_t kMostExpected = 64;
 constexpr size_t kFewRecords = 4096;  // are in the cache anyway
 
 constexpr uint64_t kStateSeed = 0x6d6e656d652e6d31;
+constexpr uint64_t kShardSeed = 0x6d6e656d652e6431;
 
 // A session's id is its entry's index and its command's position there; a batch has fewer than 2^20 commands.
 constexpr unsigned kPositionBits = 20;
@@ -35,20 +36,44 @@ constexpr std::string_view kFewerKept = "ERR the transaction that first used thi
 
 const CommandSpec* find_spec(Args args) {
   std::string ignored;
-  return check(args, ignored);
+  return check(args, ignored, Sender::kNode);
+}
+
+// What belongs to no shard.
+bool needs_no_shard(const CommandSpec& spec) {
+  return spec.is(kInternal) || spec.id == CommandId::kSessionOpen || spec.id == CommandId::kSessionClose;
 }
 
 bool ends_unit(const CommandMeta& meta) { return !(meta.flags & kInTransaction) || (meta.flags & kLastOfTransaction); }
 
 }  // namespace
 
+StateMachine::StateMachine(Probes* probes, ShardState shard) : probes_(probes) {
+  CHECK(shard.valid());
+  set_shard(std::move(shard));
+}
+
+void StateMachine::set_shard(ShardState shard) {
+  shard_ = std::move(shard);
+  all_slots_ = shard_.slots.size() == kSlots;
+  std::string bytes;
+  Writer out(bytes);
+  out.id(shard_.epoch);
+  out.id(shard_.slots_epoch);
+  shard_.slots.encode(bytes);
+  shard_digest_ = shard_.begun() ? xxh3(bytes, kShardSeed) : 0;
+}
+
 SessionId StateMachine::id_at(size_t position) const { return SessionId(applied_.value << kPositionBits | position); }
 
 uint64_t StateMachine::digest() const {
   uint64_t words[] = {table_.digest(), table_.record_count(), sessions_.digest(), sessions_.size(),
                       static_cast<uint64_t>(log_time_ms())};
-  const uint64_t data = xxh3(ByteView(reinterpret_cast<const uint8_t*>(words), sizeof words), kStateSeed);
-  return configuration_.empty() ? data : fold(data, configuration_digest_);
+  uint64_t digest = xxh3(ByteView(reinterpret_cast<const uint8_t*>(words), sizeof words), kStateSeed);
+  if (!configuration_.empty()) digest = fold(digest, configuration_digest_);
+  if (shard_.begun()) digest = fold(digest, shard_digest_);
+  if (map_) digest = fold(digest, map_digest());
+  return digest;
 }
 
 bool StateMachine::sweep_pending() const {
@@ -63,6 +88,10 @@ void StateMachine::skip(LogIndex index) {
 void StateMachine::configure(LogIndex index, std::string_view configuration) {
   skip(index);
   set_configuration(configuration);
+  if (!shard_.begun()) return;
+  ShardState raised = shard_;
+  raised.epoch = raised.epoch.next();
+  set_shard(std::move(raised));
 }
 
 void StateMachine::set_configuration(std::string_view configuration) {
@@ -89,10 +118,30 @@ Result<void> StateMachine::apply(LogIndex index, std::string_view payload, Reply
   BatchReader reader = TRY(BatchReader::open(payload));
   skip(index);
   move_time(reader.header().log_time_ms, reader.commands());
+  if (is_stale(reader)) {
+    sink.stale(reader.header(), reader.commands());
+    return {};
+  }
   sink.begin(reader.header(), reader.commands());
   size_t position = 0;
   while (reader.next(command_.meta, command_.args)) position += apply_unit(reader, position, sink);
   return {};
+}
+
+bool StateMachine::is_stale(BatchReader reader) {
+  if (!shard_.begun() || accepts(reader.header().epoch)) return false;
+  while (reader.next(command_.meta, command_.args)) {
+    const CommandSpec* spec = find_spec(command_.args);
+    if (spec == nullptr || !spec->is(kInternal)) return true;
+  }
+  return false;
+}
+
+bool StateMachine::serves(const CommandSpec& spec, Args args) const {
+  if (all_slots_ || needs_no_shard(spec)) return true;
+  bool served = shard_.begun();
+  for_each_key(spec, args, [&](std::string_view key) { served = served && shard_.slots.contains(slot_of(key)); });
+  return served;
 }
 
 void StateMachine::move_time(int64_t ms, size_t commands) {
@@ -105,12 +154,13 @@ void StateMachine::move_time(int64_t ms, size_t commands) {
 
 size_t StateMachine::apply_unit(BatchReader& reader, size_t position, ReplySink& sink) {
   CommandMeta meta = command_.meta;
+  auto refuse = [&](std::string_view text) {
+    return answer_unit(reader, position, sink, Outcome::kRefused, kNoReplies, text);
+  };
+  if (!serves_unit(reader)) return refuse(kNotServed);
   if (!meta.session) return execute_unit(reader, position, sink, nullptr);
   uint16_t slot = slot_of_unit(reader);
   auto [verdict, kept] = sessions_.admit(meta.session, meta.sequence, slot, meta.ack, log_time_ms());
-  auto refuse = [&](std::string text) {
-    return answer_unit(reader, position, sink, Outcome::kRefused, kNoReplies, text);
-  };
   switch (verdict) {
     case SessionTable::Verdict::kUnknown:
       return refuse(fmt::format("EXPIRED session {} is unknown", meta.session.value));
@@ -146,6 +196,19 @@ uint16_t StateMachine::slot_of_unit(BatchReader reader) const {
   return slot;
 }
 
+// All of it or nothing. What is not a command at all gets its own error.
+bool StateMachine::serves_unit(BatchReader reader) const {
+  if (all_slots_) return true;
+  CommandMeta meta = command_.meta;
+  std::vector<std::string_view> args = command_.args;
+  for (;;) {
+    const CommandSpec* spec = find_spec(args);
+    if (spec != nullptr ? !serves(*spec, args) : !shard_.begun()) return false;
+    if (ends_unit(meta)) return true;
+    CHECK(reader.next(meta, args));
+  }
+}
+
 size_t StateMachine::execute_unit(BatchReader& reader, size_t position, ReplySink& sink, std::string* kept) {
   size_t commands = 0;
   size_t reply_bytes = 0;
@@ -153,7 +216,7 @@ size_t StateMachine::execute_unit(BatchReader& reader, size_t position, ReplySin
     reply_.clear();
     bool transaction = (command_.meta.flags & kInTransaction) != 0;
     bool enough = reply_bytes > limits::kMaxReplyBytes;
-    execute(command_.args, transaction, enough, id_at(position + commands), reply_);
+    execute(command_.args, transaction, enough, id_at(position + commands), sink, reply_);
     reply_bytes += reply_.size();
     if (kept != nullptr && kept->size() <= kMaxKeptBytes) Writer(*kept).blob(reply_);
     sink.reply(position + commands, Outcome::kExecuted, reply_);
@@ -178,8 +241,9 @@ size_t StateMachine::answer_unit(BatchReader& reader, size_t position, ReplySink
   }
 }
 
-void StateMachine::execute(Args args, bool transaction, bool only_writes, SessionId own_id, std::string& out) {
-  const CommandSpec* spec = check(args, out);
+void StateMachine::execute(Args args, bool transaction, bool only_writes, SessionId own_id, ReplySink& sink,
+                           std::string& out) {
+  const CommandSpec* spec = check(args, out, Sender::kNode);
   if (spec == nullptr) return;
   if (spec->is(kLocal)) return put_error(out, kNotReplicated);
   if (transaction && spec->is(kNoMulti)) return put_error(out, kNotInTransaction);
@@ -191,6 +255,7 @@ void StateMachine::execute(Args args, bool transaction, bool only_writes, Sessio
   if (spec->id == CommandId::kSessionOpen || spec->id == CommandId::kSessionClose) {
     return execute_session(*spec, args, own_id, out);
   }
+  if (spec->is(kInternal)) return execute_internal(*spec, args, sink, out);
   execute_write(spec->id, args, table_, out);
 }
 
@@ -206,6 +271,10 @@ void StateMachine::execute_session(const CommandSpec& spec, Args args, SessionId
 
 bool StateMachine::read(const CommandSpec& spec, Args args, const ReadOptions& options, std::string& out) const {
   CHECK(spec.is(kRead));
+  if (!serves(spec, args)) {
+    put_error(out, kNotServed);
+    return false;
+  }
   Reading reading{.store = table_,
                   .now_ms = std::max(options.now_ms, log_time_ms()),
                   .cursors = options.cursors,

@@ -18,8 +18,6 @@ constexpr uint64_t kRecordSeed = 0x6d6e656d652e7231;
 // Bucket, places in the indexes, and what an allocator adds to a record and its value: measured, rounded.
 constexpr size_t kRecordOverhead = 58;
 
-uint64_t hash_key(std::string_view key) { return xxh3(key, kKeySeed); }
-
 uint64_t hash_content(Kind kind, std::string_view value) {
   return xxh3(value, kContentSeed + static_cast<uint64_t>(kind));
 }
@@ -33,6 +31,7 @@ Record* new_record(std::string_view key) {
   void* memory = ::operator new(sizeof(Record) + key.size());
   auto* record = new (memory) Record;
   record->key_size = static_cast<uint16_t>(key.size());
+  record->slot = slot_of(key);
   key.copy(reinterpret_cast<char*>(record + 1), key.size());
   return record;
 }
@@ -65,6 +64,8 @@ Table::~Table() {
   }
 }
 
+uint64_t Table::hash_key(std::string_view key) { return xxh3(key, kKeySeed); }
+
 size_t Table::bytes_of(size_t key_bytes, size_t value_bytes) {
   return sizeof(Record) + kRecordOverhead + key_bytes + value_bytes;
 }
@@ -93,11 +94,14 @@ void Table::expect_record(uint64_t key_hash) const {
   __builtin_prefetch(record + 1);  // its key
 }
 
+Table::Share Table::share_of(const Record& record, uint64_t key_hash) {
+  return {hash_record(key_hash, record), bytes_of(record.key_size, record.value.size())};
+}
+
 void Table::account(const Record& record, uint64_t key_hash, bool added) {
-  uint64_t hash = hash_record(key_hash, record);
-  size_t bytes = bytes_of(record.key_size, record.value.size());
-  digest_ += added ? hash : -hash;
-  bytes_used_ += added ? bytes : -bytes;
+  const Share share = share_of(record, key_hash);
+  digest_ += added ? share.digest : -share.digest;
+  bytes_used_ += added ? share.bytes : -share.bytes;
 }
 
 std::optional<Value> Table::find(std::string_view key) const {
@@ -137,6 +141,7 @@ void Table::add(std::string_view key, uint64_t key_hash, const Value& value) {
   if (record->expire_at_ms != 0) by_expiry_.insert(record);
   account(*record, key_hash, true);
   ++count_;
+  count_in_slot(*record, true);
   while (2 * count_ > buckets_.size()) grow();
 }
 
@@ -178,6 +183,7 @@ void Table::remove(Record* record, uint64_t key_hash) {
   Record** link = &buckets_[bucket_of(key_hash)];
   while (*link != record) link = &(*link)->next_in_bucket;
   *link = record->next_in_bucket;
+  count_in_slot(*record, false);
   delete_record(record);
   --count_;
 }
@@ -201,6 +207,7 @@ void Table::clear() {
   buckets_.assign(kFirstLevel, nullptr);
   buckets_.shrink_to_fit();
   level_ = kFirstLevel;
+  slot_counts_ = {};
   count_ = 0;
   digest_ = 0;
   bytes_used_ = 0;

@@ -229,7 +229,7 @@ bool Peers::forward(NodeId leader, replica::Call& call) {
   const size_t frame = protocol::PeerFrameWriter::begin(link->outbox);
   Writer writer(link->outbox);
   writer.u64(call.origin.request);
-  writer.raw(call.commands.encode({.origin = call.origin}));
+  writer.raw(call.commands.encode({.epoch = replica::kShardEpoch, .origin = call.origin}));
   link->writer.end(link->outbox, frame, FrameType::kForward);
   link->filled.notify_one();
   call.forwarded_to = leader;
@@ -418,7 +418,7 @@ void Peers::take_forward(fiber::Scope& scope, NodeId from, std::string_view body
     std::vector<std::string_view> args;
     std::string error;
     while (why.empty() && batch->next(meta, args)) {
-      if (const kv::CommandSpec* spec = kv::check(args, error))
+      if (const kv::CommandSpec* spec = kv::check(args, error, kv::Sender::kNode))
         served->commands.add(*spec, args, meta);
       else
         why = "this node does not know a command in it";

@@ -13,6 +13,9 @@
 
 namespace mneme::replica {
 
+// At which commands are routed: there is one shard, with all slots, which never changes.
+inline constexpr Epoch kShardEpoch = Epoch(1);
+
 // The canonical replies of a batch's commands, in their order.
 class ReplySet {
  public:

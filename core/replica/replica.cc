@@ -36,7 +36,7 @@ Result<std::unique_ptr<Replica>> Replica::open(Env& env, ReplicaConfig config, L
     machine = TRY(std::move(loaded));
     env.trace.reached(Probe::checkpoint_loaded);
   } else {
-    machine = std::make_shared<kv::StateMachine>(&env.trace);
+    machine = std::make_shared<kv::StateMachine>(&env.trace, kv::ShardState::whole());
   }
   for (const raft::Entry& entry : recovered.entries) {
     if (entry.kind != raft::EntryKind::kConfig) continue;
@@ -159,7 +159,8 @@ void Replica::snapshot_failed(ReplicaId to) {
 }
 
 void Replica::propose(Call& call) {
-  std::string payload = call.payload.empty() ? call.commands.encode({.origin = call.origin}) : call.payload;
+  std::string payload =
+      call.payload.empty() ? call.commands.encode({.epoch = kShardEpoch, .origin = call.origin}) : call.payload;
   kv::set_log_time(payload, log_time());
   auto position = raft_.propose(std::make_shared<const std::string>(std::move(payload)), env_.clock.now());
   moved();
@@ -388,6 +389,11 @@ void Replica::reply(size_t position, kv::Outcome, std::string_view reply) {
       replying_->commands.items()[position].spec->is(kv::kRead))
     return replying_->replies.add_with([](std::string& out) { protocol::put_error(out, kv::kReplyTooLong); });
   replying_->replies.add(reply);
+}
+
+void Replica::stale(const kv::BatchHeader& header, size_t commands) {
+  begin(header, commands);
+  if (Call* call = std::exchange(replying_, nullptr)) call->settle(Outcome::kNotDone, "the shard's slots have changed");
 }
 
 // --- Reads

@@ -133,6 +133,7 @@ class Replica final : private Call::Register, private kv::ReplySink {
   void forget(Call& call) override;                                     // Call::Register
   void begin(const kv::BatchHeader& header, size_t commands) override;  // kv::ReplySink
   void reply(size_t position, kv::Outcome outcome, std::string_view reply) override;
+  void stale(const kv::BatchHeader& header, size_t commands) override;
 
   Env& env_;
   ReplicaConfig config_;

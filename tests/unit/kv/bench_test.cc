@@ -54,7 +54,7 @@ class Bench {
   }
   template <class Fn>
   void batch(size_t commands, Fn add) {
-    BatchBuilder builder(BatchHeader{.log_time_ms = 1'000'000});
+    BatchBuilder builder(BatchHeader{.epoch = Epoch(1), .log_time_ms = 1'000'000});
     for (size_t i = 0; i < commands; ++i) add(builder);
     std::string payload = std::move(builder).finish();
     if (!machine_.apply(machine_.applied().next(), payload, sink_)) std::abort();
@@ -72,7 +72,7 @@ class Bench {
   size_t keys_;
   std::vector<std::string> names_;
   SplitMix random_{1};
-  StateMachine machine_;
+  StateMachine machine_{nullptr, ShardState::whole()};
   Discard sink_;
   std::string error_;
   std::string reply_;
@@ -143,7 +143,7 @@ TEST_CASE("cost of a checkpoint, and of SETs while it is written", "[.bench]") {
 
 TEST_CASE("memory of a million 100-byte values", "[.bench]") {
   size_t before = mallinfo2().uordblks;
-  StateMachine machine;
+  StateMachine machine(nullptr, ShardState::whole());
   Discard sink;
   std::string value(100, 'v');
   SplitMix random(1);
@@ -151,7 +151,7 @@ TEST_CASE("memory of a million 100-byte values", "[.bench]") {
   for (size_t i = 0; i < 1'000'000; ++i) {
     std::string key = key_of(random.next() % 1'000'000'000);
     std::string_view words[] = {"SET", key, value};
-    BatchBuilder builder(BatchHeader{});
+    BatchBuilder builder(BatchHeader{.epoch = Epoch(1)});
     builder.add({}, words);
     (void)machine.apply(machine.applied().next(), std::move(builder).finish(), sink);
   }
@@ -160,4 +160,34 @@ TEST_CASE("memory of a million 100-byte values", "[.bench]") {
   std::printf("a million insertions in random order: %.1f ns each; allocated %.1f, accounted %.1f bytes a key\n", ns,
               static_cast<double>(mallinfo2().uordblks - before) / keys,
               static_cast<double>(machine.bytes_used()) / keys);
+}
+
+TEST_CASE("cost of splitting a million 100-byte values", "[.bench]") {
+  StateMachine machine(nullptr, ShardState::whole());
+  SplitMix random(1);
+  std::string value(100, 'v');
+  for (size_t i = 0; i < 1'000'000; ++i) {
+    std::string key = key_of(random.next() % 1'000'000'000);
+    std::string_view words[] = {"SET", key, value};
+    BatchBuilder builder(BatchHeader{.epoch = Epoch(1)});
+    builder.add({}, words);
+    Discard sink;
+    (void)machine.apply(machine.applied().next(), std::move(builder).finish(), sink);
+  }
+  std::vector<Collected> sinks(3);  // what becomes of the children afterwards does not count
+  size_t turn = 0;
+  for (uint16_t at : {8192, 4096, 2048}) {
+    const size_t records = machine.table().record_count();
+    BatchBuilder builder(BatchHeader{.epoch = machine.shard().epoch});
+    std::string request = SplitRequest{machine.shard().epoch, at, GroupId(5), shard::OperationId(1), ""}.encode();
+    std::string_view words[] = {"mneme.split", request};
+    builder.add({}, words);
+    std::string payload = std::move(builder).finish();
+    Collected& sink = sinks[turn++];
+    double start = now_ns();
+    (void)machine.apply(machine.applied().next(), payload, sink);
+    double ms = (now_ns() - start) / 1e6;
+    if (sink.splits.empty()) std::abort();
+    std::printf("split of %zu records: %.1f ms\n", records, ms);
+  }
 }

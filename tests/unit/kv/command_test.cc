@@ -44,9 +44,31 @@ TEST_CASE("every command either reaches the state machine as a read or a write, 
   for (const CommandSpec& spec : all_commands()) {
     INFO(spec.name);
     CHECK(int(spec.is(kRead)) + int(spec.is(kWrite)) + int(spec.is(kLocal)) == 1);
+    CHECK((!spec.is(kInternal) || (spec.is(kWrite) && spec.is(kNoMulti) && spec.first_key == 0)));
     CHECK((spec.first_key == 0) == (spec.key_step == 0));
     CHECK((!spec.is(kDenyOom) || spec.is(kWrite)));
   }
+}
+
+TEST_CASE("internal commands are known to nodes, and to clients there are none") {
+  size_t internal = 0;
+  for (const CommandSpec& spec : all_commands()) {
+    if (!spec.is(kInternal)) continue;
+    ++internal;
+    INFO(spec.name);
+    Words words(static_cast<size_t>(spec.arity), "x");
+    words[0] = spec.name;
+    CHECK(check_error(words).starts_with("-ERR unknown command '" + words[0] + "'"));
+    std::string error;
+    CHECK(check(views(words), error, Sender::kNode) == &spec);
+    CHECK(command_reply({"COMMAND", "INFO", words[0]}) == "*1\r\n_\r\n");
+    CHECK(command_reply({"COMMAND", "DOCS", words[0]}) == "%0\r\n");
+    CHECK(command_reply({"COMMAND", "GETKEYS", words[0], "x"}) == "-ERR Invalid command specified\r\n");
+    CHECK(command_reply({"COMMAND", "LIST", "FILTERBY", "PATTERN", words[0]}) == "*0\r\n");
+    CHECK(!contains(command_reply({"COMMAND"}), words[0] + "\r\n"));
+    CHECK(!contains(command_reply({"COMMAND", "DOCS"}), words[0] + "\r\n"));
+  }
+  CHECK(internal > 0);
 }
 
 TEST_CASE("unknown commands are refused in Redis's words, shortened and without line ends") {
@@ -116,7 +138,8 @@ TEST_CASE("COMMAND INFO describes a command as Redis 7.0 does, and an unknown on
 
 TEST_CASE("the COMMAND family counts, lists, documents and picks out keys") {
   size_t top_level = 0;
-  for (const CommandSpec& spec : all_commands()) top_level += spec.name.find('|') == std::string_view::npos;
+  for (const CommandSpec& spec : all_commands())
+    top_level += spec.name.find('|') == std::string_view::npos && !spec.is(kInternal);
   CHECK(command_reply({"COMMAND", "COUNT"}) == integer(static_cast<int64_t>(top_level)));
   CHECK(command_reply({"COMMAND"}).starts_with("*" + std::to_string(top_level) + "\r\n*10\r\n$6\r\nappend\r\n"));
   CHECK(command_reply({"COMMAND", "LIST", "FILTERBY", "PATTERN", "msetn*"}) == "*1\r\n$6\r\nmsetnx\r\n");

@@ -7,8 +7,8 @@ using namespace mneme::kv::testing;
 
 TEST_CASE("a machine that is told what comes next, truly or not, ends as one that is not") {
   SplitMix chance(7);
-  StateMachine told;
-  StateMachine untold;
+  StateMachine told(nullptr, ShardState::whole());
+  StateMachine untold(nullptr, ShardState::whole());
   for (uint64_t entry = 1; entry <= 3000; ++entry) {
     Batch batch(static_cast<int64_t>(entry));
     for (uint64_t commands = 1 + chance.below(6); commands > 0; --commands) {

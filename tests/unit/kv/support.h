@@ -35,13 +35,20 @@ struct Collected final : ReplySink {
     outcomes.push_back(outcome);
     replies.emplace_back(reply);
   }
+  void stale(const BatchHeader&, size_t commands) override { stale_commands += commands; }
+  void split(const SplitRequest& request, std::unique_ptr<StateMachine> child) override {
+    splits.emplace_back(request, std::move(child));
+  }
+  size_t stale_commands = 0;
+  std::vector<std::pair<SplitRequest, std::unique_ptr<StateMachine>>> splits;
   std::vector<Outcome> outcomes;
   std::vector<std::string> replies;
 };
 
 // A batch under construction.
 struct Batch {
-  explicit Batch(int64_t log_time_ms = 0) : builder(BatchHeader{.log_time_ms = log_time_ms}) {}
+  explicit Batch(int64_t log_time_ms = 0, Epoch epoch = Epoch(1))
+      : builder(BatchHeader{.epoch = epoch, .log_time_ms = log_time_ms}) {}
   Batch& add(const Words& words, CommandMeta meta = {}) {
     builder.add(meta, views(words));
     return *this;
@@ -62,11 +69,14 @@ struct Batch {
 // Applies batches and commands one after the other, at a log time that the test moves.
 class Driver {
  public:
-  Driver() : machine_(std::make_unique<StateMachine>()) {}
+  // Of a shard that has all slots.
+  Driver() : machine_(std::make_unique<StateMachine>(nullptr, ShardState::whole())) {}
   explicit Driver(std::unique_ptr<StateMachine> machine) : machine_(std::move(machine)) {
     now = machine_->log_time_ms();
   }
 
+  // Routed at the newest epoch.
+  Batch batch() const { return Batch(now, machine_->shard().epoch); }
   Collected apply(std::string payload) {
     Collected collected;
     auto result = machine_->apply(machine_->applied().next(), payload, collected);
@@ -75,7 +85,7 @@ class Driver {
   }
   // One command as an entry of its own.
   std::string run(const Words& words, CommandMeta meta = {}) {
-    return apply(Batch(now).add(words, meta).finish()).replies.at(0);
+    return apply(batch().add(words, meta).finish()).replies.at(0);
   }
   std::string in_session(uint64_t session, uint64_t sequence, const Words& words, uint64_t ack = 0) {
     return run(words, {.session = SessionId(session), .sequence = sequence, .ack = ack});

@@ -42,7 +42,7 @@ TEST_CASE("every folder includes only what the architecture allows", "[tidy]") {
       {"core/env", {"core/base", "core/fiber"}},
       {"core/raft", {"core/base"}},
       {"core/protocol", {"core/base"}},
-      {"core/kv", {"core/base", "core/protocol"}},
+      {"core/kv", {"core/base", "core/protocol", "core/shard"}},
       {"core/shard", {"core/base"}},
       {"core/wal", {"core/base", "core/fiber", "core/env", "core/raft"}},
       {"core/replica", {"core/base", "core/fiber", "core/env", "core/raft", "core/kv", "core/wal"}},
