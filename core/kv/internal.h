@@ -7,6 +7,8 @@
 //   mneme.map command         Applies a command to the shard map (core/shard/command.h), which the meta group has.
 //   mneme.split request       Gives part of the slots, and all that belongs to them, to a new shard: SplitRequest.
 //
+// They write; nodes read by mneme.scan (execute_read.cc), which like clients' commands needs a shard.
+//
 // What they answer: +OK, mneme.map the map's answer, or an error, whose first word follows from the error's code
 // (put_failure).
 #pragma once
