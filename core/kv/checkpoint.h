@@ -28,7 +28,7 @@
 //       56    8  digest of the state (StateMachine::digest)
 //       64       the group's configuration, as StateMachine::configure() was given it: a 4-byte length and bytes
 //                then the shard's epoch, 8, and that of its slots, 8; 0 and 0: it has not begun
-//                the highest id of a session that was forgotten, 8; 0: none
+//                the highest id of a session that was forgotten (session.h), 8; 0: none
 //                length of the shard map, 8; 0: none
 //                the shard's slots, as core/shard/slot_set.h writes them
 //   Versions 1 and 2 are still read: a shard that has not begun. Version 2 ends with the configuration, version 1
@@ -159,7 +159,6 @@ class CheckpointLoader {
   uint64_t records_ = 0;  // as the header says
   uint64_t sessions_ = 0;
   uint64_t digest_ = 0;
-  uint64_t forgotten_ = 0;
   uint64_t map_bytes_ = 0;
   std::string map_;
   uint8_t last_type_ = 0;

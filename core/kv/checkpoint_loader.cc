@@ -81,14 +81,14 @@ Result<void> CheckpointLoader::take_header(std::string_view payload) {
   if (version >= 3) {
     shard.epoch = in.id<Epoch>();
     shard.slots_epoch = in.id<Epoch>();
-    forgotten_ = in.u64();
+    machine_->sessions_.restore_forgotten(in.id<SessionId>());
     map_bytes_ = in.u64();
     auto slots = shard::SlotSet::decode(in);
     if (!slots) return corrupt(slots.error().message);
     shard.slots = std::move(*slots);
   }
   const bool valid = in.ok() && in.at_end() && reserved == 0 && log_time_ms >= 0 && shard.valid();
-  if (!valid || forgotten_ != 0 || map_bytes_ > limits::kMaxMapBytes) return corrupt("its header is not valid");
+  if (!valid || map_bytes_ > limits::kMaxMapBytes) return corrupt("its header is not valid");
   machine_->set_shard(std::move(shard));
   machine_->table_.advance(log_time_ms, 0);
   machine_->set_configuration(configuration);

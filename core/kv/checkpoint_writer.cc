@@ -79,7 +79,7 @@ void CheckpointWriter::write_header() {
   out.blob(machine_.configuration());
   out.id(machine_.shard().epoch);
   out.id(machine_.shard().slots_epoch);
-  out.u64(0);
+  out.id(machine_.sessions_.forgotten());
   if (machine_.map_) machine_.map_->encode(map_);
   held_bytes_ += map_.size();
   out.u64(map_.size());

@@ -17,16 +17,15 @@ namespace mneme::kv {
 enum class CommandId : uint8_t {
   // clang-format off
   // Executed by the state machine.
-  kAppend, kCas, kCopy, kDbsize, kDecr, kDecrby, kDel, kExists, kExpire, kExpireat, kExpiretime, kFlushall, kFlushdb,
+  kAppend, kCas, kClusterCountkeysinslot, kClusterGetkeysinslot, kCopy, kDbsize, kDecr, kDecrby, kDel, kExists, kExpire, kExpireat, kExpiretime, kFlushall, kFlushdb,
   kGet, kGetdel, kGetex, kGetrange, kGetset, kIncr, kIncrby, kKeys, kMemoryUsage, kMget, kGettyped, kSetnum, kMset,
   kMsetnx, kPersist, kPexpire, kPexpireat, kPexpiretime, kPsetex, kPttl, kRandomkey, kRange, kRename, kRenamenx, kScan,
   kSessionClose, kSessionOpen, kSet, kSetex, kSetnx, kSetrange, kStrlen, kSubstr, kTouch, kTtl, kType, kUnlink,
   // Executed by the state machine, and not for clients.
-  kShardBegin, kShardMap, kShardRaise, kShardSplit, kScanSlots,
+  kShardBegin, kShardMap, kShardRaise, kShardSplit, kScanSlots, kSessionTouch,
   // Executed by a connection.
   kAsking, kAuth, kClient, kClientGetname, kClientId, kClientInfo, kClientKill, kClientList, kClientNoEvict,
-  kClientNoTouch, kClientReply, kClientSetinfo, kClientSetname, kCluster, kClusterCountkeysinslot,
-  kClusterGetkeysinslot, kClusterInfo, kClusterKeyslot, kClusterMyid, kClusterNodes, kClusterShards, kClusterSlots,
+  kClientNoTouch, kClientReply, kClientSetinfo, kClientSetname, kCluster, kClusterInfo, kClusterKeyslot, kClusterMyid, kClusterNodes, kClusterShards, kClusterSlots,
   kCommand, kCommandCount, kCommandDocs, kCommandGetkeys, kCommandInfo, kCommandList, kConfig, kConfigGet,
   kConfigResetstat, kConfigSet, kDiscard, kEcho, kExec, kFunction, kFunctionFlush, kHello, kInfo, kMemory, kMulti,
   kPing, kQuit, kReadonly, kReadwrite, kReset, kSelect, kSession, kSessionResume, kSessionSeq, kStatus, kTime,

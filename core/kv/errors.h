@@ -1,9 +1,12 @@
 // The texts of errors that more than one file answers, exactly as Redis 7.0 words them.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <string>
 #include <string_view>
 
+#include "core/base/ids.h"
 #include "core/base/limits.h"
 #include "core/protocol/reply.h"
 
@@ -21,6 +24,8 @@ inline constexpr std::string_view kReplyTooLong = "ERR reply exceeds maximum all
 inline constexpr std::string_view kNotInTransaction = "ERR Command not allowed inside a transaction";
 inline constexpr std::string_view kNotServed = "CLUSTERDOWN Hash slot not served";
 inline constexpr std::string_view kNotReplicated = "ERR command is not executed by the state machine";
+
+inline std::string unknown_session(SessionId id) { return fmt::format("EXPIRED session {} is unknown", id.value); }
 
 inline void put_arity_error(std::string& out, std::string_view command) {
   ((out += "-ERR wrong number of arguments for '") += command) += "' command\r\n";

@@ -10,6 +10,7 @@ namespace mneme::kv {
 void StateMachine::execute_internal(const CommandSpec& spec, Args args, ReplySink& sink, std::string& out) {
   Result<void> done;
   switch (spec.id) {
+    case CommandId::kSessionTouch: return touch_session(args, out);
     case CommandId::kShardMap: return change_map(args, out);
     case CommandId::kShardBegin: done = begin_shard(args); break;
     case CommandId::kShardRaise: done = raise_epoch(args); break;
@@ -17,6 +18,13 @@ void StateMachine::execute_internal(const CommandSpec& spec, Args args, ReplySin
     default: return protocol::put_error(out, kNotReplicated);
   }
   if (!done) return put_failure(out, done.error());
+  protocol::put_ok(out);
+}
+
+void StateMachine::touch_session(Args args, std::string& out) {
+  auto id = decode_number(args[1]);
+  if (!id) return put_failure(out, id.error());
+  if (!sessions_.use(SessionId(*id), log_time_ms())) return protocol::put_error(out, unknown_session(SessionId(*id)));
   protocol::put_ok(out);
 }
 
@@ -49,7 +57,7 @@ Result<void> StateMachine::begin_shard(Args args) {
     return fail(ErrorCode::kExists, fmt::format("the shard has begun, and is at epoch {}", shard_.epoch.value));
   if (!epoch || !begun.valid()) return fail(ErrorCode::kInvalid, "a shard begins with an epoch and with slots");
   // Then it was not made for this: of what it once held it knows nothing.
-  if (table_.record_count() > 0 || sessions_.size() > 0)
+  if (table_.record_count() > 0 || sessions_.size() > 0 || sessions_.forgotten())
     return fail(ErrorCode::kRefused, "the group holds data already; make another one for the shard");
   set_shard(std::move(begun));
   return {};

@@ -241,6 +241,36 @@ void count_keys(Reading& reading, std::string& out) {
   put_integer(out, static_cast<int64_t>(reading.store.size()));
 }
 
+std::optional<uint16_t> parse_slot(std::string_view text) {
+  auto number = parse_integer(text);
+  if (!number || *number < 0 || *number >= kSlots) return std::nullopt;
+  return static_cast<uint16_t>(*number);
+}
+
+void count_keys_in_slot(Args args, Reading& reading, std::string& out) {
+  if (!parse_integer(args[2])) return put_error(out, kNotAnInteger);
+  auto slot = parse_slot(args[2]);
+  if (!slot) return put_error(out, "ERR Invalid slot");
+  if (reading.store.next_expiry_ms() <= reading.now_ms) reading.expiry_due = true;
+  put_integer(out, static_cast<int64_t>(reading.store.size_of_slot(*slot)));
+}
+
+void list_keys_in_slot(Args args, Reading& reading, std::string& out) {
+  auto count = parse_integer(args[3]);
+  if (!parse_integer(args[2]) || !count) return put_error(out, kNotAnInteger);
+  auto slot = parse_slot(args[2]);
+  if (!slot || *count < 0) return put_error(out, "ERR Invalid slot or number of keys");
+  ArrayReply reply;
+  if (*count > 0) {
+    reading.store.visit_slot(*slot, [&](std::string_view key, const Value& value) {
+      if (value.expire_at_ms != 0 && value.expire_at_ms <= reading.now_ms) reading.expiry_due = true;
+      reply.add(key);
+      return --*count > 0 && !reply.too_long();
+    });
+  }
+  reply.write(out);
+}
+
 void get_typed(std::string_view key, Reading& reading, std::string& out) {
   auto value = reading.find(key);
   if (!value) return put_null(out);
@@ -291,6 +321,8 @@ void execute_read(CommandId id, Args args, Reading& reading, std::string& out) {
     case CommandId::kKeys: return list_keys(args[1], reading, out);
     case CommandId::kRange: return range(args, reading, out);
     case CommandId::kRandomkey: return random_key(reading, out);
+    case CommandId::kClusterCountkeysinslot: return count_keys_in_slot(args, reading, out);
+    case CommandId::kClusterGetkeysinslot: return list_keys_in_slot(args, reading, out);
     case CommandId::kDbsize: return count_keys(reading, out);
     case CommandId::kGettyped: return get_typed(args[1], reading, out);
     case CommandId::kMemoryUsage: return memory_usage(args, reading, out);

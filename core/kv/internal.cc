@@ -73,6 +73,8 @@ std::vector<std::string> raise_command(Epoch epoch) { return {"mneme.raise", enc
 
 std::vector<std::string> split_command(const SplitRequest& request) { return {"mneme.split", request.encode()}; }
 
+std::vector<std::string> touch_command(SessionId session) { return {"mneme.touch", encode_number(session.value)}; }
+
 std::vector<std::string> map_command(const shard::Command& command) {
   std::vector<std::string> words = {"mneme.map", {}};
   shard::encode(command, words.back());

@@ -6,6 +6,7 @@
 //                             epoch, and has not been, never will be.
 //   mneme.map command         Applies a command to the shard map (core/shard/command.h), which the meta group has.
 //   mneme.split request       Gives part of the slots, and all that belongs to them, to a new shard: SplitRequest.
+//   mneme.touch session       Whether the session is known, which is asked where it was opened; it counts as used now.
 //
 // They write; nodes read by mneme.scan (execute_read.cc), which like clients' commands needs a shard.
 //
@@ -50,6 +51,7 @@ std::vector<std::string> begin_command(Epoch epoch, const shard::SlotSet& slots)
 std::vector<std::string> raise_command(Epoch epoch);
 std::vector<std::string> map_command(const shard::Command& command);
 std::vector<std::string> split_command(const SplitRequest& request);
+std::vector<std::string> touch_command(SessionId session);
 
 // kCorrupt unless it is one number.
 Result<uint64_t> decode_number(std::string_view bytes);

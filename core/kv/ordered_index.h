@@ -69,12 +69,20 @@ class OrderedIndex {
   // All items in order. What is read of each is fetched ahead: they lie anywhere in memory.
   template <class Fn>
   void for_each(Fn fn) const {
+    for_each_until([&](Item* item) {
+      fn(item);
+      return false;
+    });
+  }
+  // Until fn(item) is true.
+  template <class Fn>
+  void for_each_until(Fn fn) const {
     Place ahead;
     for (size_t i = 0; i < kFetchedAhead; ++i) fetch(next(ahead));
     Place place;
     while (Item* item = next(place)) {
       fetch(next(ahead));
-      fn(item);
+      if (fn(item)) return;
     }
   }
 

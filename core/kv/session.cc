@@ -58,6 +58,7 @@ size_t SessionTable::open(SessionId id, int64_t now_ms) {
 void SessionTable::remove(Sessions::iterator at) {
   const Session& session = at->second;
   before_change(at->first, &session);
+  forgotten_ = std::max(forgotten_, SessionId(at->first));
   digest_ -= digest_of(at->first, session);
   bytes_used_ -= kSessionBytes + session.kept_bytes;
   by_use_.erase({session.last_used_ms, at->first});
@@ -67,6 +68,13 @@ void SessionTable::remove(Sessions::iterator at) {
 Session* SessionTable::find(SessionId id, int64_t now_ms) {
   auto at = sessions_.find(id.value);
   return at == sessions_.end() || idle_too_long(at->second.last_used_ms, now_ms) ? nullptr : &at->second;
+}
+
+bool SessionTable::use(SessionId id, int64_t now_ms) {
+  Session* session = find(id, now_ms);
+  if (session == nullptr) return false;
+  note_use(id, *session, 0, now_ms);
+  return true;
 }
 
 bool SessionTable::close(SessionId id, int64_t now_ms) {
@@ -82,6 +90,15 @@ void SessionTable::touch(uint64_t id, Session& session, int64_t now_ms) {
   node.value().first = now_ms;
   by_use_.insert(std::move(node));
   session.last_used_ms = now_ms;
+}
+
+void SessionTable::note_use(SessionId id, Session& session, uint64_t ack, int64_t now_ms) {
+  if (session.last_used_ms == now_ms && ack <= session.acknowledged) return;
+  before_change(id.value, &session);
+  digest_ -= digest_of(id.value, session);
+  touch(id.value, session, now_ms);
+  acknowledge(session, ack);
+  digest_ += digest_of(id.value, session);
 }
 
 // From the sums only.
@@ -115,13 +132,7 @@ SessionTable::Admission SessionTable::admit(SessionId id, uint64_t sequence, uin
                                             int64_t now_ms) {
   Session* session = find(id, now_ms);
   if (session == nullptr) return {Verdict::kUnknown};
-  if (session->last_used_ms != now_ms || ack > session->acknowledged) {
-    before_change(id.value, session);
-    digest_ -= digest_of(id.value, *session);
-    touch(id.value, *session, now_ms);
-    acknowledge(*session, ack);
-    digest_ += digest_of(id.value, *session);
-  }
+  note_use(id, *session, ack, now_ms);
   if (sequence <= session->acknowledged) return {Verdict::kAcknowledged};
   auto at = place_of(*session, sequence, slot);
   if (at != session->kept.end() && at->sequence == sequence && at->slot == slot) return {Verdict::kRepeat, &*at};
@@ -164,6 +175,7 @@ void SessionTable::split(uint16_t at, SessionTable& to) {
   CHECK(to.sessions_.empty());
   auto moves = [at](const KeptReplies& kept) { return kept.slot >= at && kept.slot != kNoSlot; };
   to.by_use_ = by_use_;
+  to.forgotten_ = forgotten_;
   for (auto& [id, session] : sessions_) {
     Session& copy = to.sessions_.emplace_hint(to.sessions_.end(), id, Session())->second;
     copy.last_used_ms = session.last_used_ms;

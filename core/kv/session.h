@@ -4,6 +4,15 @@
 // replies above that mark are kept, by (sequence, slot), not only the highest: a client that pipelines may retry any of
 // them, in any order. A transaction is one number and keeps the replies of all its commands.
 //
+// Over several groups. A session is opened in one group, the registry, whose ids ascend. In a shard it begins to exist
+// when a command first comes in it. That must never happen to a session that the shard once had: its replies are gone,
+// and a command that was executed would be executed again. So the table remembers `forgotten`, the highest id that it
+// ever removed for any reason: idle, evicted or closed. Every id that it removed is at or below it, so one above it
+// that is not in the table was never here, and nothing in it was executed here: to begin with no replies is right. One
+// at or below it is refused, though it may never have been here either: that is the price, for a session that is first
+// used in a shard after a younger one was forgotten there. Its client opens another. A split copies the table with
+// `forgotten`, and whatever either half executed before is answered from the copy.
+//
 // Replicated state: everything here is a function of the log alone. Bounded three ways: at most limits::kMaxSessions,
 // the least recently used (by log time, ties by id) making room; at most limits::kMaxSessionReplies and
 // kMaxSessionBytes of replies in one, beyond which its commands are refused until the client acknowledges some; and a
@@ -57,10 +66,16 @@ class SessionObserver {
 
 class SessionTable {
  public:
-  // Opens session `id`, which was never used before. Returns how many others had to go to make room.
+  // Whether session `id` was certainly never in this table.
+  bool never_seen(SessionId id) const { return id > forgotten_ && !sessions_.contains(id.value); }
+  SessionId forgotten() const { return forgotten_; }  // 0: none
+  // Opens session `id`, which is not there. Returns how many others had to go to make room.
   size_t open(SessionId id, int64_t now_ms);
   // False when there is no such session.
   bool close(SessionId id, int64_t now_ms);
+
+  // Marks the session as used now. False when there is no such session.
+  bool use(SessionId id, int64_t now_ms);
 
   enum class Verdict { kExecute, kRepeat, kUnknown, kAcknowledged, kFull };
   struct Admission {
@@ -89,6 +104,7 @@ class SessionTable {
   const std::map<uint64_t, Session>& all() const { return sessions_; }
   // Puts back what a checkpoint held. False when it breaks a bound or an order; ids must ascend.
   bool restore(SessionId id, int64_t last_used_ms, uint64_t acknowledged);
+  void restore_forgotten(SessionId id) { forgotten_ = id; }
   bool restore_reply(uint64_t sequence, uint16_t slot, std::string replies);  // of the session restored last
 
   void observe(SessionObserver* observer) { observer_ = observer; }
@@ -97,6 +113,7 @@ class SessionTable {
   using Sessions = std::map<uint64_t, Session>;
   Session* find(SessionId id, int64_t now_ms);
   void before_change(uint64_t id, const Session* session);
+  void note_use(SessionId id, Session& session, uint64_t ack, int64_t now_ms);
   void touch(uint64_t id, Session& session, int64_t now_ms);
   void insert_reply(Session& session, std::vector<KeptReplies>::iterator at, KeptReplies kept);
   void drop_reply(Session& session, const KeptReplies& kept);
@@ -106,6 +123,7 @@ class SessionTable {
 
   Sessions sessions_;
   std::set<std::pair<int64_t, uint64_t>> by_use_;  // (last use, id)
+  SessionId forgotten_;
   uint64_t digest_ = 0;
   size_t bytes_used_ = 0;
   SessionObserver* observer_ = nullptr;

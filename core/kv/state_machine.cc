@@ -65,6 +65,29 @@ void StateMachine::set_shard(ShardState shard) {
   shard_digest_ = shard_.begun() ? xxh3(bytes, kShardSeed) : 0;
 }
 
+std::optional<uint16_t> StateMachine::middle_slot() const {
+  if (shard_.slots.size() < 2) return std::nullopt;
+  std::vector<size_t> weights = table_.bytes_by_slot();
+  size_t total = 0;
+  // A slot weighs something even when it is empty, so that a shard without data is divided, too.
+  for (size_t& weight : weights) total += ++weight;
+  total -= kSlots - shard_.slots.size();  // which hold nothing
+  std::optional<uint16_t> middle;
+  size_t least = SIZE_MAX;
+  size_t below = 0;
+  for (shard::SlotRange range : shard_.slots.ranges()) {
+    for (uint16_t slot = range.begin; slot < range.end; ++slot) {
+      const size_t apart = std::max(2 * below, total) - std::min(2 * below, total);
+      if (below > 0 && apart < least) {
+        least = apart;
+        middle = slot;
+      }
+      below += weights[slot];
+    }
+  }
+  return middle;
+}
+
 SessionId StateMachine::id_at(size_t position) const { return SessionId(applied_.value << kPositionBits | position); }
 
 uint64_t StateMachine::digest() const {
@@ -74,6 +97,7 @@ uint64_t StateMachine::digest() const {
   if (!configuration_.empty()) digest = fold(digest, configuration_digest_);
   if (shard_.begun()) digest = fold(digest, shard_digest_);
   if (map_) digest = fold(digest, map_digest());
+  if (sessions_.forgotten()) digest = fold(digest, sessions_.forgotten().value);
   return digest;
 }
 
@@ -153,6 +177,10 @@ void StateMachine::move_time(int64_t ms, size_t commands) {
   if (sessions > 0) reached(Probe::session_expired);
 }
 
+void StateMachine::open_session(SessionId id) {
+  if (sessions_.open(id, log_time_ms()) > 0) reached(Probe::session_expired);
+}
+
 size_t StateMachine::apply_unit(BatchReader& reader, size_t position, ReplySink& sink) {
   CommandMeta meta = command_.meta;
   auto refuse = [&](std::string_view text) {
@@ -160,11 +188,11 @@ size_t StateMachine::apply_unit(BatchReader& reader, size_t position, ReplySink&
   };
   if (!serves_unit(reader)) return refuse(kNotServed);
   if (!meta.session) return execute_unit(reader, position, sink, nullptr);
+  if (shard_.begun() && sessions_.never_seen(meta.session)) open_session(meta.session);
   uint16_t slot = slot_of_unit(reader);
   auto [verdict, kept] = sessions_.admit(meta.session, meta.sequence, slot, meta.ack, log_time_ms());
   switch (verdict) {
-    case SessionTable::Verdict::kUnknown:
-      return refuse(fmt::format("EXPIRED session {} is unknown", meta.session.value));
+    case SessionTable::Verdict::kUnknown: return refuse(unknown_session(meta.session));
     case SessionTable::Verdict::kAcknowledged:
       return refuse(fmt::format("EXPIRED the reply to number {} of session {} was acknowledged", meta.sequence,
                                 meta.session.value));
@@ -262,7 +290,10 @@ void StateMachine::execute(Args args, bool transaction, bool only_writes, Sessio
 
 void StateMachine::execute_session(const CommandSpec& spec, Args args, SessionId own_id, std::string& out) {
   if (spec.id == CommandId::kSessionOpen) {
-    if (sessions_.open(own_id, log_time_ms()) > 0) reached(Probe::session_expired);
+    // Somebody made the number up and used it; the next entry has another.
+    if (sessions_.all().contains(own_id.value))
+      return put_error(out, fmt::format("ERR session {} is there already, open another", own_id.value));
+    open_session(own_id);
     return put_integer(out, static_cast<int64_t>(own_id.value));
   }
   auto id = parse_integer(args[2]);

@@ -17,7 +17,8 @@
 // that never saw it has none, and pays nothing for it.
 //
 // Sessions. A command with a session executes at most once per (session, sequence, slot): see session.h. A transaction
-// counts as one command.
+// counts as one command. Sessions are opened in one group, their registry. A shard gets to know them as they are used:
+// it takes part in a session that it never saw, unless it may have forgotten it.
 //
 // Reads outside the log see the state as applied; that they are linearizable is the caller's work (read index). When a
 // read meets a key whose time has come by the caller's estimate but not by log time, it says so: the caller then
@@ -91,6 +92,9 @@ class StateMachine {
   const ShardState& shard() const { return shard_; }
   // Whether what was routed at this epoch came to the right shard, for reads: of a batch apply() sees to it.
   bool accepts(Epoch routed) const { return shard_.begun() && routed >= shard_.slots_epoch; }
+  // Where to split the shard into halves of about equal bytes: the slot that the upper one would begin with. Nothing
+  // where there is one slot or none. Looks at every record.
+  std::optional<uint16_t> middle_slot() const;
   // Empty until a cluster was founded in it.
   const shard::Map& map() const;
   // Whether the command would be executed, as far as its keys tell. `args` passed check().
@@ -134,10 +138,12 @@ class StateMachine {
   void set_shard(ShardState shard);
   bool is_stale(BatchReader reader);
   void move_time(int64_t ms, size_t commands);
+  void open_session(SessionId id);
   // With `only_writes`, reads are refused: the transaction's replies are long enough.
   void execute(Args args, bool transaction, bool only_writes, SessionId own_id, ReplySink& sink, std::string& out);
   void execute_session(const CommandSpec& spec, Args args, SessionId own_id, std::string& out);
   void execute_internal(const CommandSpec& spec, Args args, ReplySink& sink, std::string& out);
+  void touch_session(Args args, std::string& out);
   void change_map(Args args, std::string& out);
   uint64_t map_digest() const;
   Result<void> begin_shard(Args args);

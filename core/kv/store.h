@@ -49,6 +49,9 @@ class Store {
 
   // Number of existing keys.
   virtual size_t size() const = 0;
+  virtual size_t size_of_slot(uint16_t slot) const = 0;
+  // Existing keys of a hash slot, in byte order, until the visitor answers false. May take as long as a visit to all.
+  virtual void visit_slot(uint16_t slot, const Visitor& visitor) const = 0;
   // The earliest time at which an existing key will expire; INT64_MAX: none will.
   virtual int64_t next_expiry_ms() const = 0;
 

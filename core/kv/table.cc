@@ -231,14 +231,16 @@ std::optional<std::string> Table::some_key(uint64_t pick) const {
   return std::nullopt;
 }
 
-size_t Table::size() const {
-  size_t expired_ones = 0;
+size_t Table::expired_records(std::optional<uint16_t> slot) const {
+  size_t records = 0;
   auto place = by_expiry_.begin();
   for (const Record* r = by_expiry_.next(place); r != nullptr && expired(*r); r = by_expiry_.next(place)) {
-    ++expired_ones;
+    records += !slot || r->slot == *slot;
   }
-  return count_ - expired_ones;
+  return records;
 }
+
+size_t Table::size() const { return count_ - expired_records(std::nullopt); }
 
 int64_t Table::next_expiry_ms() const {
   auto place = by_expiry_.begin();

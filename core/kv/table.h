@@ -56,6 +56,8 @@ class Table final : public Store {
   void visit(std::string_view from, const Visitor& visitor) const override;
   std::optional<std::string> some_key(uint64_t pick) const override;
   size_t size() const override;
+  size_t size_of_slot(uint16_t slot) const override;
+  void visit_slot(uint16_t slot, const Visitor& visitor) const override;
   int64_t next_expiry_ms() const override;
 
   // Moves the records of slots from `at` on to `to`, which is empty and gets the same log time. Linear, about 60 ns a
@@ -79,6 +81,8 @@ class Table final : public Store {
   }
 
   size_t record_count() const { return count_; }
+  // The bytes_used() of each slot's records. Looks at all of them.
+  std::vector<size_t> bytes_by_slot() const;
   // Sum of a 64-bit hash of each record, modulo 2^64: equal for equal contents, whatever the order of changes was.
   uint64_t digest() const { return digest_; }
   // What the records take, by a fixed formula (not the allocator's word, which differs between replicas).
@@ -126,7 +130,9 @@ class Table final : public Store {
   void grow();
   void make_buckets(size_t count);
   void count_in_slot(const Record& record, bool added);
-  size_t records_from(uint16_t slot) const;  // in it and those above
+  size_t records_of(uint16_t slot) const;
+  size_t records_from(uint16_t slot) const;  // of it and those above
+  size_t expired_records(std::optional<uint16_t> slot) const;
 
   std::vector<Record*> buckets_;
   size_t level_ = 0;  // buckets_.size() is level_ plus how many of the first level_ buckets were split

@@ -28,6 +28,35 @@ void Table::count_in_slot(const Record& record, bool added) {
   }
 }
 
+size_t Table::records_of(uint16_t slot) const {
+  if (!slot_counts_.empty()) return slot_counts_[slot];
+  size_t records = 0;
+  by_key_.for_each([&](const Record* record) { records += record->slot == slot; });
+  return records;
+}
+
+size_t Table::size_of_slot(uint16_t slot) const { return records_of(slot) - expired_records(slot); }
+
+// There is no index by slot: it would cost every record 8 bytes and every insertion a search, for a command that only
+// people and their tools send. What there is ends the walk with the slot's last record.
+void Table::visit_slot(uint16_t slot, const Visitor& visitor) const {
+  size_t left = records_of(slot);
+  if (left == 0) return;
+  by_key_.for_each_until([&](const Record* record) {
+    if (record->slot != slot) return false;
+    --left;
+    if (!expired(*record) && !visitor(record->key(), record->view())) return true;
+    return left == 0;
+  });
+}
+
+std::vector<size_t> Table::bytes_by_slot() const {
+  std::vector<size_t> bytes(kSlots);
+  by_key_.for_each(
+      [&](const Record* record) { bytes[record->slot] += bytes_of(record->key_size, record->value.size()); });
+  return bytes;
+}
+
 size_t Table::records_from(uint16_t slot) const {
   if (!slot_counts_.empty()) return std::accumulate(slot_counts_.begin() + slot, slot_counts_.end(), size_t{0});
   size_t records = 0;

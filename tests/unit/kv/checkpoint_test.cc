@@ -1,8 +1,10 @@
 #include "core/kv/checkpoint.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 
+#include "core/kv/checkpoint_format.h"
 #include "tests/test.h"
 #include "tests/unit/kv/support.h"
 
@@ -282,9 +284,99 @@ TEST_CASE("the loader survives random bytes and buffers no more than a block") {
   CHECK(fed.error().code == ErrorCode::kCorrupt);
 }
 
+const std::string kGolden = MNEME_SOURCE_DIR "/tests/golden/checkpoint/";
+
 std::string golden(const std::string& name) {
-  std::ifstream in(MNEME_SOURCE_DIR "/tests/golden/checkpoint/" + name, std::ios::binary);
+  std::ifstream in(kGolden + name, std::ios::binary);
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Something of everything that version 3 can hold.
+std::string sample_of_version_3() {
+  Driver d(std::make_unique<StateMachine>(nullptr, ShardState{Epoch(4), Epoch(3), shard::SlotSet({3000, 13000})}));
+  d.now = 1'000'000'000'000;
+  d.machine().configure(LogIndex(1), "a configuration");
+  d.run({"SET", "foo", "1", "PX", "500"});
+  d.run({"MNEME.SETNUM", "n", "7"});
+  d.in_session(700, 4, {"INCR", "n"}, 2);
+  d.in_session(800, 1, {"INCR", "bar"});
+  d.run({"SESSION", "CLOSE", "700"});
+  shard::FoundCluster found{.cluster = ClusterId(77), .copies = 1, .shards = 2};
+  found.nodes.push_back({NodeId(1), Incarnation(100), "n1:1", "n1:2", "rack"});
+  d.run(map_command(found));
+  return checkpoint_of(d.machine());
+}
+
+// MNEME_UPDATE_GOLDEN=1 writes the file anew; a difference is a change of the format and needs a new version.
+TEST_CASE("version 3 of the checkpoint format does not change") {
+  const std::string stream = sample_of_version_3();
+  if (std::getenv("MNEME_UPDATE_GOLDEN")) std::ofstream(kGolden + "v3.bin", std::ios::binary) << stream;
+  CHECK((golden("v3.bin") == stream));
+  auto loaded = load(golden("v3.bin"));
+  REQUIRE(loaded);
+  const StateMachine& machine = **loaded;
+  CHECK(machine.configuration() == "a configuration");
+  CHECK(machine.shard() == ShardState{Epoch(5), Epoch(3), shard::SlotSet({3000, 13000})});
+  CHECK(machine.table().find("foo") == Value{Kind::kString, "1", 1'000'000'000'500});
+  CHECK(machine.table().find("n") == Value{Kind::kString, "8", 0});
+  CHECK(machine.sessions().all().size() == 1);
+  CHECK(machine.sessions().all().at(800).kept.size() == 1);
+  CHECK(machine.sessions().forgotten() == SessionId(700));
+  CHECK(machine.map().cluster() == ClusterId(77));
+}
+
+// The stream with another header, all checksums made to fit.
+template <class Change>
+std::string with_header(std::string_view stream, Change change) {
+  std::string changed;
+  uint64_t identity = 0;
+  for (uint64_t block = 0; !stream.empty(); ++block) {
+    Reader head(stream);
+    const size_t size = head.u32();
+    const uint32_t type = head.u32();
+    std::string payload(stream.substr(kBlockHeadBytes, size));
+    if (block == 0) change(payload);
+    const size_t at = changed.size();
+    Writer out(changed);
+    out.u32(static_cast<uint32_t>(payload.size()));
+    out.u32(type);
+    out.u64(block_checksum(identity, block, std::string_view(changed).substr(at, 8), payload));
+    out.raw(payload);
+    if (block == 0) identity = xxh3(payload);
+    stream.remove_prefix(kBlockHeadBytes + size);
+  }
+  return changed;
+}
+
+TEST_CASE("a checkpoint of a shard that cannot be is refused") {
+  const std::string stream = sample_of_version_3();
+  const size_t shard_at = 64 + 4 + std::string_view("a configuration").size();
+  auto why = [&](auto change) {
+    auto loaded = load(with_header(stream, change));
+    return loaded ? "loaded" : loaded.error().message;
+  };
+  auto set = [&](size_t at, uint64_t number) {
+    return [=](std::string& header) { store_le(reinterpret_cast<uint8_t*>(header.data()) + shard_at + at, number); };
+  };
+  CHECK(why([](std::string&) {}) == "loaded");
+  const std::string bad_header = "checkpoint is damaged: its header is not valid";
+  CHECK(why(set(0, 0)) == bad_header);  // not begun, but slots
+  CHECK(why(set(0, 2)) == bad_header);  // before its slots' epoch
+  CHECK(why(set(8, 0)) == bad_header);  // slots of no epoch
+  CHECK(why(set(24, limits::kMaxMapBytes + 1)) == bad_header);
+  CHECK(why([](std::string& header) { header += 'x'; }) == bad_header);
+  CHECK(why(set(24, 1)) == "checkpoint is damaged: its shard map is not as long as its header says");
+  CHECK(why(set(24, 1'000'000)) == "checkpoint is damaged: its shard map is not complete");
+  CHECK(why(set(16, 701)) == "checkpoint is damaged: its contents do not match its digest");
+  auto slots = [&](uint16_t begin, uint16_t end) {
+    return [=](std::string& header) {
+      auto* at = reinterpret_cast<uint8_t*>(header.data()) + shard_at + 32;
+      store_le(at + 2, begin);
+      store_le(at + 4, end);
+    };
+  };
+  CHECK(why(slots(5000, 13000)) == "checkpoint is damaged: a record is of a slot that is not its shard's");
+  CHECK(why(slots(3000, 2000)).starts_with("checkpoint is damaged: range 0"));
 }
 
 TEST_CASE("the first two versions of the checkpoint format are still read, as shards that have not begun") {

@@ -326,3 +326,50 @@ TEST_CASE("mneme.scan says when a key that it met is due to expire") {
   scan_slots(d, {"", "0", "16384"});
   CHECK(d.due);
 }
+
+TEST_CASE("the keys of a slot are counted and listed, few or many, without those that have expired") {
+  Driver d;
+  const std::string slot = std::to_string(slot_of("{t}"));
+  auto count = [&] { return d.read({"CLUSTER", "COUNTKEYSINSLOT", slot}); };
+  auto list = [&](const std::string& n) { return d.read({"cluster", "getkeysinslot", slot, n}); };
+  CHECK(count() == integer(0));
+  CHECK(list("10") == "*0\r\n");
+  for (int others : {100, 10'000}) {  // both sides of where counting begins
+    for (int i = 0; i < others; ++i) d.run({"SET", "{u}" + std::to_string(i), "v"});
+    for (const char* key : {"{t}b", "{t}a", "{t}c"}) d.run({"SET", key, "v"});
+    CHECK(count() == integer(3));
+    CHECK(list("10") == "*3\r\n" + bulk("{t}a") + bulk("{t}b") + bulk("{t}c"));
+    CHECK(list("2") == "*2\r\n" + bulk("{t}a") + bulk("{t}b"));
+    CHECK(list("0") == "*0\r\n");
+    CHECK(d.run({"CLUSTER", "COUNTKEYSINSLOT", slot}) == integer(3));
+    d.run({"PEXPIRE", "{t}b", "5"});
+    CHECK(d.read({"CLUSTER", "COUNTKEYSINSLOT", slot}, d.now + 5) == integer(3));
+    CHECK(d.due);
+    CHECK(d.read({"CLUSTER", "GETKEYSINSLOT", slot, "9"}, d.now + 5).starts_with("*3"));
+    CHECK(d.due);
+    // Due at once, and more than one entry sweeps.
+    for (int i = 0; i < 500; ++i) d.run({"SET", "{u}a" + std::to_string(i), "v", "PX", "2"});
+    d.now += 5;
+    d.apply(d.batch().finish());
+    REQUIRE(d.machine().sweep_pending());
+    CHECK(count() == integer(2));
+    CHECK(list("9") == "*2\r\n" + bulk("{t}a") + bulk("{t}c"));
+    d.run({"DEL", "{t}c"});
+    CHECK(count() == integer(1));
+  }
+  d.run({"FLUSHALL"});
+  CHECK(count() == integer(0));
+}
+
+TEST_CASE("what is no slot, or no number of keys, is refused in Redis's words") {
+  Driver d;
+  for (const char* slot : {"-1", "16384"}) {
+    CHECK(d.read({"CLUSTER", "COUNTKEYSINSLOT", slot}) == error("ERR Invalid slot"));
+    CHECK(d.read({"CLUSTER", "GETKEYSINSLOT", slot, "1"}) == error("ERR Invalid slot or number of keys"));
+  }
+  CHECK(d.read({"CLUSTER", "GETKEYSINSLOT", "0", "-1"}) == error("ERR Invalid slot or number of keys"));
+  CHECK(d.read({"CLUSTER", "COUNTKEYSINSLOT", "x"}) == error("ERR value is not an integer or out of range"));
+  CHECK(d.read({"CLUSTER", "GETKEYSINSLOT", "0", "x"}) == error("ERR value is not an integer or out of range"));
+  CHECK(d.read({"CLUSTER", "GETKEYSINSLOT", "0"}) ==
+        error("ERR wrong number of arguments for 'cluster|getkeysinslot' command"));
+}

@@ -30,6 +30,7 @@ TEST_CASE("a repeated number gets the first answer again and executes nothing") 
 TEST_CASE("the sink learns whether a command was executed, repeated or refused") {
   Driver d;
   uint64_t s = d.open_session();
+  d.forget_session();
   CommandMeta meta{.session = SessionId(s), .sequence = 1};
   CommandMeta unknown{.session = SessionId(77), .sequence = 1};
   auto collected =
@@ -79,6 +80,7 @@ TEST_CASE("an ack frees replies, and what was acknowledged is refused for ever")
 
 TEST_CASE("an unknown or closed session executes nothing") {
   Driver d;
+  d.forget_session();
   CHECK(d.in_session(5, 1, {"INCR", "n"}) == error("EXPIRED session 5 is unknown"));
   uint64_t s = d.open_session();
   CHECK(d.run({"SESSION", "CLOSE", std::to_string(s)}) == integer(1));
@@ -133,6 +135,7 @@ TEST_CASE("beyond the most sessions the least recently used one goes, by log tim
   CHECK(table.size() == limits::kMaxSessions);
   CHECK(table.all().contains(1));
   CHECK(!table.all().contains(2));
+  CHECK(table.forgotten() == SessionId(2));
   CHECK(table.all().contains(3));
 }
 
@@ -188,6 +191,7 @@ TEST_CASE("a transaction executes in one go, and an error inside undoes nothing"
 TEST_CASE("a transaction in a session is one number: repeated or refused as a whole") {
   Driver d;
   uint64_t s = d.open_session();
+  d.forget_session();
   CommandMeta meta{.session = SessionId(s), .sequence = 1};
   std::vector<Words> commands = {{"DBSIZE"}, {"INCR", "{n}a"}, {"INCR", "{n}b"}, {"GET", "{n}a"}};
   auto first = d.apply(Batch(d.now).transaction(commands, meta).finish());
@@ -237,4 +241,99 @@ TEST_CASE("estimated growth covers what commands really add") {
   std::string ignored;
   Words del = {"DEL", "a"};
   CHECK(d.machine().growth(*check(views(del), ignored), views(del)) == 0);
+}
+
+TEST_CASE("a shard takes part in a session opened elsewhere as soon as it is used there, and then as in its own") {
+  Driver d;
+  CHECK(d.in_session(700, 3, {"INCR", "n"}, 1) == integer(1));
+  CHECK(d.in_session(700, 3, {"INCR", "n"}) == integer(1));
+  CHECK(d.in_session(700, 1, {"INCR", "n"}).starts_with("-EXPIRED"));
+  CHECK(d.in_session(500, 1, {"INCR", "n"}) == integer(2));  // an older one, that nobody forgot
+  CHECK(d.machine().sessions().size() == 2);
+  CHECK(load(checkpoint_of(d.machine())).value()->digest() == d.machine().digest());
+}
+
+TEST_CASE("a shard begins no session that it may have forgotten: idle, closed or evicted") {
+  Driver d;
+  d.in_session(700, 1, {"INCR", "n"});
+  d.in_session(900, 1, {"INCR", "n"});
+  auto refused = [&](uint64_t session) {
+    return d.in_session(session, 1, {"INCR", "n"}) ==
+           error("EXPIRED session " + std::to_string(session) + " is unknown");
+  };
+  d.run({"SESSION", "CLOSE", "700"});
+  CHECK(d.machine().sessions().forgotten() == SessionId(700));
+  CHECK(refused(700));
+  CHECK(refused(699));  // the price
+  CHECK(d.in_session(701, 1, {"INCR", "n"}) == integer(3));
+  CHECK(d.in_session(900, 1, {"INCR", "n"}) == integer(2));
+  d.now += kSessionIdleMs;
+  CHECK(refused(900));
+  CHECK(refused(701));
+  CHECK(d.machine().sessions().forgotten() == SessionId(900));
+  CHECK(d.in_session(901, 1, {"INCR", "n"}) == integer(4));
+
+  uint64_t digest = d.machine().digest();
+  auto loaded = load(checkpoint_of(d.machine()));
+  REQUIRE(loaded);
+  CHECK((*loaded)->digest() == digest);
+  Driver restored(*std::move(loaded));
+  CHECK(restored.in_session(899, 1, {"INCR", "n"}).starts_with("-EXPIRED"));
+
+  SessionTable table;
+  for (uint64_t id = 1; id <= limits::kMaxSessions; ++id) table.open(SessionId(2 * id), 100);
+  CHECK(table.never_seen(SessionId(1)));
+  CHECK(table.open(SessionId(1), 101) == 1);
+  CHECK(table.forgotten() == SessionId(2));
+  CHECK(!table.never_seen(SessionId(1)));  // it is there
+  CHECK(!table.never_seen(SessionId(2)));
+  CHECK(table.never_seen(SessionId(3)));
+}
+
+TEST_CASE("what is forgotten is part of the digest, and both halves of a split know it") {
+  Driver d;
+  Driver other;
+  d.in_session(600, 1, {"INCR", "bar"});
+  other.in_session(500, 1, {"INCR", "bar"});
+  for (Driver* each : {&d, &other}) each->in_session(700, 1, {"INCR", "foo"});
+  CHECK(d.run({"SESSION", "CLOSE", "600"}) == integer(1));
+  CHECK(other.run({"SESSION", "CLOSE", "500"}) == integer(1));
+  CHECK(d.machine().sessions().digest() == other.machine().sessions().digest());
+  CHECK(d.machine().digest() != other.machine().digest());
+  SplitRequest request{Epoch(1), 8192, GroupId(9), shard::OperationId(5), ""};
+  Collected collected = d.apply(d.batch().add(split_command(request)).finish());
+  REQUIRE(collected.splits.size() == 1);
+  Driver child(std::move(collected.splits[0].second));
+  CHECK(d.in_session(600, 2, {"INCR", "bar"}).starts_with("-EXPIRED"));
+  CHECK(child.in_session(600, 2, {"INCR", "foo"}).starts_with("-EXPIRED"));
+  CHECK(child.in_session(700, 1, {"INCR", "foo"}) == integer(1));
+  CHECK(child.read({"GET", "foo"}) == bulk("1"));
+  CHECK(child.in_session(701, 1, {"INCR", "foo"}) == integer(2));
+}
+
+TEST_CASE("a number that somebody made up is not given to a session that is opened") {
+  Driver d;
+  uint64_t next = 2u << 20;
+  CHECK(d.in_session(next, 1, {"INCR", "n"}) == integer(1));
+  CHECK(d.run({"SESSION", "OPEN"}) == error("ERR session " + std::to_string(next) + " is there already, open another"));
+  CHECK(d.open_session() == 3u << 20);
+}
+
+TEST_CASE("the registry of sessions begins none by itself, and says which there are") {
+  Driver registry(std::make_unique<StateMachine>());
+  uint64_t s = registry.open_session();
+  auto touch = [&](uint64_t id) { return registry.run(touch_command(SessionId(id))); };
+  CHECK(touch(s) == kOk);
+  CHECK(touch(s + 1) == error("EXPIRED session " + std::to_string(s + 1) + " is unknown"));
+  CHECK(registry.run({"mneme.touch", "1"}).starts_with("-ERR "));
+  Words open = {"SESSION", "OPEN"};
+  CHECK(registry.in_session(s + 1, 1, open) == error("EXPIRED session " + std::to_string(s + 1) + " is unknown"));
+  registry.now += kSessionIdleMs - 1;
+  CHECK(touch(s) == kOk);
+  registry.now += kSessionIdleMs - 1;
+  CHECK(touch(s) == kOk);
+  CHECK(registry.open_session() > s);
+  CHECK(registry.run({"SESSION", "CLOSE", std::to_string(s)}) == integer(1));
+  CHECK(touch(s).starts_with("-EXPIRED"));
+  CHECK(load(checkpoint_of(registry.machine())).value()->digest() == registry.machine().digest());
 }

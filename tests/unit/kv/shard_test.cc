@@ -9,7 +9,7 @@ using shard::SlotSet;
 
 namespace {
 
-// "foo" is in slot 12182, "bar" in 5061, "n" in 9842.
+// "foo" is in slot 12182, "bar" in 5061.
 constexpr uint16_t kHalf = 8192;
 const std::string kNotServedReply = error("CLUSTERDOWN Hash slot not served");
 
@@ -291,4 +291,38 @@ TEST_CASE("a checkpoint under way while the shard is split still has the state o
   while (!writer.done()) under_way += writer.next_chunk(100'000);
   CHECK((under_way == still));
   CHECK(load(checkpoint_of(d.machine())));
+}
+
+TEST_CASE("the middle slot divides a shard by bytes, and by slots where there are none") {
+  auto middle = [](Driver& d) { return d.machine().middle_slot(); };
+  Driver empty;
+  CHECK(middle(empty) == kHalf);
+  Driver gaps(machine_of({Epoch(1), Epoch(1), [] {
+                            SlotSet slots({100, 102});
+                            slots.add({5000, 5002});
+                            return slots;
+                          }()}));
+  CHECK(middle(gaps) == 5000);
+  Driver one(machine_of({Epoch(1), Epoch(1), SlotSet({7, 8})}));
+  CHECK(!middle(one));
+  Driver none(machine_of({}));
+  CHECK(!middle(none));
+
+  Driver d;
+  SplitMix random(1);
+  for (int i = 0; i < 5000; ++i) {
+    std::string key = "k" + std::to_string(i);
+    // The upper half is four times as heavy.
+    d.run({"SET", key, std::string(random.below(slot_of(key) < kHalf ? 100 : 1000), 'x')});
+  }
+  uint16_t at = middle(d).value();
+  CHECK(at > kHalf);
+  Driver child(split(d, at));
+  const size_t lower = d.machine().table().bytes_used();
+  const size_t upper = child.machine().table().bytes_used();
+  CHECK(std::max(lower, upper) - std::min(lower, upper) < (lower + upper) / 50);
+
+  Driver heavy;  // one slot is more than all others: it goes with the smaller rest
+  heavy.run({"SET", "foo", std::string(100'000, 'x')});
+  CHECK((middle(heavy) == 12182 || middle(heavy) == 12183));
 }

@@ -94,6 +94,12 @@ class Driver {
     std::string reply = run({"SESSION", "OPEN"});
     return std::stoull(reply.substr(1));
   }
+  // From here on sessions up to this id, if they are not there, may have been forgotten.
+  uint64_t forget_session() {
+    uint64_t id = open_session();
+    run({"SESSION", "CLOSE", std::to_string(id)});
+    return id;
+  }
   // A read outside the log. Write commands give their check's error or "not a read".
   std::string read(const Words& words, int64_t now_ms = 0, ScanCursors* cursors = nullptr) {
     std::string out;
