@@ -61,7 +61,7 @@ class Scan {
   struct Ask {
     const kv::CommandSpec* spec;
     uint16_t slot;  // whose owner is to be asked
-    kv::Args args;  // until the next call of next() or take()
+    kv::Args args;  // until next() or take() is called, or the scan moved
   };
 
   // Of a client's SCAN that passed check(); `args` outlive it. kInvalid: the message is an error reply's text.
