@@ -18,19 +18,18 @@ struct Element {
   std::optional<std::string_view> text;  // of a string; a null has none
 };
 
-// Without its type and line end.
-Result<std::string_view> take_line(std::string_view& rest, char type);
+// The line of an integer, or an aggregate's header.
 Result<int64_t> take_number(std::string_view& rest, char type);
 // A bulk string or a null.
 Result<Element> take_element(std::string_view& rest);
+Result<void> nothing_left(std::string_view rest);
 
-// The elements of an array, one after the other.
+// The elements of an array that is all of a reply, one after the other.
 class Elements {
  public:
   static Result<Elements> open(std::string_view reply);
 
   size_t left() const { return left_; }
-  std::string_view rest() const { return rest_; }
   Result<Element> next();
 
  private:

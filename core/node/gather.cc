@@ -24,6 +24,7 @@ Result<void> gather_sum(Replies replies, std::string& out) {
   for (std::string_view reply : replies) {
     // Each counts keys or is a mistake: far from overflowing.
     const int64_t number = TRY(take_number(reply, ':'));
+    TRY(nothing_left(reply));
     if (number < 0 || number > INT64_MAX - sum) return fail(ErrorCode::kCorrupt, "a count is out of range");
     sum += number;
   }
@@ -33,7 +34,7 @@ Result<void> gather_sum(Replies replies, std::string& out) {
 
 Result<void> gather_oks(Replies replies, std::string& out) {
   for (std::string_view reply : replies)
-    if (TRY(take_line(reply, '+')) != "OK") return fail(ErrorCode::kCorrupt, "it is not OK");
+    if (reply != "+OK\r\n") return fail(ErrorCode::kCorrupt, "it is not OK");
   protocol::put_ok(out);
   return {};
 }
@@ -42,6 +43,7 @@ Result<void> gather_pick(Replies replies, uint64_t pick, std::string& out) {
   std::vector<std::string_view> strings;
   for (std::string_view reply : replies) {
     const Element element = TRY(take_element(reply));
+    TRY(nothing_left(reply));
     if (element.text) strings.push_back(element.whole);
   }
   if (strings.empty())
@@ -52,11 +54,12 @@ Result<void> gather_pick(Replies replies, uint64_t pick, std::string& out) {
 }
 
 Result<void> gather_concatenated(Replies replies, std::string& out) {
-  const std::vector<Elements> arrays = TRY(open_all(replies));
+  std::vector<Elements> arrays = TRY(open_all(replies));
   size_t count = 0;
   for (const Elements& array : arrays) count += array.left();
   protocol::put_array(out, count);
-  for (const Elements& array : arrays) out += array.rest();
+  for (Elements& array : arrays)
+    while (array.left() > 0) out += TRY(array.next()).whole;
   return {};
 }
 
@@ -64,6 +67,8 @@ Result<void> gather_in_order(Replies replies, std::span<const uint32_t> part_of_
   std::vector<Elements> arrays = TRY(open_all(replies));
   protocol::put_array(out, part_of_element.size());
   for (uint32_t part : part_of_element) out += TRY(arrays[part].next()).whole;
+  for (const Elements& array : arrays)
+    if (array.left() > 0) return fail(ErrorCode::kCorrupt, "an array has too many elements");
   return {};
 }
 

@@ -167,11 +167,11 @@ TEST_CASE("a reply of another kind, or cut off, is an error that leaves the outp
   Scatter counts = Scatter::over_slots(*del.spec, del.args);
   const std::string good = "*1\r\n$1\r\nA\r\n";
   CHECK(gather(values, {good, good}) != "malformed");
-  for (std::string bad :
-       {"", "*", "*1\r\n", "*0\r\n", ":1\r\n", "*1\r\n$9\r\nA\r\n", "*1\r\n$-1\r\n\r\n", "*1\r\n$1\r\nA",
-        "*1\r\n:1\r\n", "*-1\r\n", "*99999999999\r\n", "*1\r\n$99999999999999999999\r\nA\r\n"})
+  for (std::string bad : {"", "*", "*1\r\n", "*0\r\n", ":1\r\n", "*1\r\n$9\r\nA\r\n", "*1\r\n$-1\r\n\r\n",
+                          "*1\r\n$1\r\nA", "*1\r\n:1\r\n", "*-1\r\n", "*2\r\n_\r\n_\r\n", "*1\r\n_\r\n_\r\n",
+                          "*1\r\n$1\r\nAB\r\n", "*99999999999\r\n", "*1\r\n$99999999999999999999\r\nA\r\n"})
     CHECK(gather(values, {good, bad}) == "malformed");
-  for (std::string bad : {"", ":", ":x\r\n", ":-1\r\n", "+OK\r\n", ":1", ":9223372036854775807\r\n"})
+  for (std::string bad : {"", ":", ":x\r\n", ":-1\r\n", "+OK\r\n", ":1\r\n:1\r\n", ":1", ":9223372036854775807\r\n"})
     CHECK(gather(counts, {":1\r\n", bad}) == "malformed");
   std::string out = "before";
   std::vector<std::string_view> replies{good, "*0\r\n"};
