@@ -3,6 +3,7 @@
 #include "core/base/hash.h"
 #include "core/kv/command_table.h"
 #include "core/kv/errors.h"
+#include "core/kv/refusals.h"
 
 namespace mneme::kv {
 
@@ -68,15 +69,20 @@ void put_unknown_subcommand(const CommandSpec& container, std::string_view word,
   out += " HELP.\r\n";
 }
 
-const CommandSpec* find_subcommand(const CommandSpec& container, std::string_view word) {
-  char name[kMaxNameBytes];
-  size_t size = container.name.size() + 1 + word.size();
-  if (size > sizeof name) return nullptr;
-  container.name.copy(name, container.name.size());
-  name[container.name.size()] = '|';
-  word.copy(name + container.name.size() + 1, word.size());
-  return find_command({name, size});
-}
+// "client|id", cut off where it is longer than any name.
+struct SubcommandName {
+  SubcommandName(std::string_view container, std::string_view word) {
+    for (std::string_view part : {container, std::string_view("|"), word}) {
+      part = part.substr(0, sizeof bytes - size);
+      part.copy(bytes + size, part.size());
+      size += part.size();
+    }
+  }
+  std::string_view view() const { return {bytes, size}; }
+
+  char bytes[kMaxNameBytes + 1];
+  size_t size = 0;
+};
 
 bool right_arity(const CommandSpec& spec, Args args) {
   auto count = static_cast<int64_t>(args.size());
@@ -103,16 +109,20 @@ const CommandSpec* check(Args args, std::string& error, Sender sender) {
   }
   const CommandSpec* spec = find_command(args[0]);
   const bool hidden = spec != nullptr && spec->is(kInternal) && sender == Sender::kClient;
-  if (spec == nullptr || hidden || args[0].find('|') != std::string_view::npos) {
-    put_unknown_command(args, error);
+  const bool compound = args[0].find('|') != std::string_view::npos;
+  if (spec == nullptr || hidden || compound) {
+    const std::string_view refusal = compound ? std::string_view() : refusal_of(args[0]);
+    refusal.empty() ? put_unknown_command(args, error) : protocol::put_error(error, refusal);
     return nullptr;
   }
   // COMMAND is the one container that also works alone.
   if (args.size() > 1 && (spec->is(kContainer) || spec->id == CommandId::kCommand)) {
     const CommandSpec* container = spec;
-    spec = find_subcommand(*container, args[1]);
+    const SubcommandName name(container->name, args[1]);
+    spec = find_command(name.view());
     if (spec == nullptr) {
-      put_unknown_subcommand(*container, args[1], error);
+      const std::string_view refusal = refusal_of(name.view());
+      refusal.empty() ? put_unknown_subcommand(*container, args[1], error) : protocol::put_error(error, refusal);
       return nullptr;
     }
   }

@@ -22,7 +22,7 @@ enum class CommandId : uint8_t {
   kMsetnx, kPersist, kPexpire, kPexpireat, kPexpiretime, kPsetex, kPttl, kRandomkey, kRange, kRename, kRenamenx, kScan,
   kSessionClose, kSessionOpen, kSet, kSetex, kSetnx, kSetrange, kStrlen, kSubstr, kTouch, kTtl, kType, kUnlink,
   // Executed by the state machine, and not for clients.
-  kShardBegin, kShardMap, kShardRaise, kShardSplit, kSessionTouch,
+  kShardBegin, kShardMap, kShardRaise, kShardSplit, kScanSlots, kSessionTouch,
   // Executed by a connection.
   kAsking, kAuth, kClient, kClientGetname, kClientId, kClientInfo, kClientKill, kClientList, kClientNoEvict,
   kClientNoTouch, kClientReply, kClientSetinfo, kClientSetname, kCluster, kClusterInfo, kClusterKeyslot, kClusterMyid, kClusterNodes, kClusterShards, kClusterSlots,

@@ -83,6 +83,7 @@ inline constexpr std::array kCommands = {
   CommandSpec{"mneme.gettyped", CommandId::kGettyped, 2, kReadFast, 1, 1, 1, "mneme", "0.1.0", "Answers a value with its kind"},
   CommandSpec{"mneme.map", CommandId::kShardMap, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Changes the shard map"},
   CommandSpec{"mneme.raise", CommandId::kShardRaise, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Raises a shard's epoch"},
+  CommandSpec{"mneme.scan", CommandId::kScanSlots, -4, kRead | kInternal | kNoMulti, 0, 0, 0, "mneme", "0.1.0", "Walks over the keys of some slots"},
   CommandSpec{"mneme.setnum", CommandId::kSetnum, 3, kGrowFast, 1, 1, 1, "mneme", "0.1.0", "Sets a 32-bit number that keeps its kind"},
   CommandSpec{"mneme.split", CommandId::kShardSplit, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Splits a shard"},
   CommandSpec{"mneme.status", CommandId::kStatus, 1, kAnywhere | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Describes this node and its group as JSON"},

@@ -1,5 +1,3 @@
-#include <charconv>
-
 #include "core/base/hash.h"
 #include "core/kv/errors.h"
 #include "core/kv/execute.h"
@@ -83,7 +81,8 @@ class ArrayReply {
     put_bulk(items_, bytes);
     ++count_;
   }
-  bool too_long() const { return items_.size() > limits::kMaxReplyBytes; }
+  size_t bytes() const { return items_.size(); }
+  bool too_long() const { return bytes() > limits::kMaxReplyBytes; }
   void write(std::string& out) const {
     if (too_long()) return put_error(out, kReplyTooLong);
     put_array(out, count_);
@@ -105,51 +104,49 @@ void list_keys(std::string_view pattern, Reading& reading, std::string& out) {
   reply.write(out);
 }
 
-// strtoul, as Redis reads a cursor: a sign is accepted and wraps, no digits at all are 0, a NUL ends it.
-std::optional<uint64_t> parse_cursor(std::string_view text) {
-  text = text.substr(0, text.find('\0'));
-  if (text.empty()) return 0;
-  bool negative = text.starts_with('-');
-  if (negative || text.starts_with('+')) text.remove_prefix(1);
-  uint64_t cursor = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), cursor);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return negative ? -cursor : cursor;
+struct ScanOptions {
+  std::string_view pattern = "*";
+  bool strings = true;  // the only type there is is wanted
+  int64_t count = 10;
+};
+
+// [COUNT n] [MATCH pattern] [TYPE type], or the error's text.
+std::optional<std::string_view> parse_scan_options(Args words, ScanOptions& options) {
+  for (size_t i = 0; i < words.size(); i += 2) {
+    if (i + 1 == words.size()) return kSyntaxError;
+    if (equals_ignoring_case(words[i], "count")) {
+      auto number = parse_integer(words[i + 1]);
+      if (!number) return kNotAnInteger;
+      if (*number < 1) return kSyntaxError;
+      options.count = *number;
+    } else if (equals_ignoring_case(words[i], "match")) {
+      options.pattern = words[i + 1];
+    } else if (equals_ignoring_case(words[i], "type")) {
+      options.strings = equals_ignoring_case(words[i + 1], "string");
+    } else {
+      return kSyntaxError;
+    }
+  }
+  return {};
 }
 
 void scan(Args args, Reading& reading, std::string& out) {
   if (reading.cursors == nullptr) return put_error(out, kNotInTransaction);
   auto cursor = parse_cursor(args[1]);
   if (!cursor) return put_error(out, "ERR invalid cursor");
-  std::string_view pattern = "*";
-  bool strings = true;
-  int64_t count = 10;
-  for (size_t i = 2; i < args.size(); i += 2) {
-    if (i + 1 == args.size()) return put_error(out, kSyntaxError);
-    if (equals_ignoring_case(args[i], "count")) {
-      auto number = parse_integer(args[i + 1]);
-      if (!number) return put_error(out, kNotAnInteger);
-      if (*number < 1) return put_error(out, kSyntaxError);
-      count = *number;
-    } else if (equals_ignoring_case(args[i], "match")) {
-      pattern = args[i + 1];
-    } else if (equals_ignoring_case(args[i], "type")) {
-      strings = equals_ignoring_case(args[i + 1], "string");
-    } else {
-      return put_error(out, kSyntaxError);
-    }
-  }
+  ScanOptions options;
+  if (auto wrong = parse_scan_options(args.subspan(2), options)) return put_error(out, *wrong);
   ArrayReply reply;
   std::string goes_on_from;
   bool more = false;
   reading.store.visit(reading.cursors->position(*cursor), [&](std::string_view key, const Value& value) {
-    if (count-- == 0 || reply.too_long()) {
+    if (options.count-- == 0 || reply.too_long()) {
       goes_on_from = key;
       more = true;
       return false;
     }
     if (value.expire_at_ms != 0 && value.expire_at_ms <= reading.now_ms) reading.expiry_due = true;
-    if (strings && glob_matches(pattern, key)) reply.add(key);
+    if (options.strings && glob_matches(options.pattern, key)) reply.add(key);
     return true;
   });
   uint64_t next = 0;
@@ -160,6 +157,44 @@ void scan(Args args, Reading& reading, std::string& out) {
   }
   put_array(out, 2);
   put_bulk(out, std::to_string(next));
+  reply.write(out);
+}
+
+// One call's work, whatever COUNT says.
+constexpr size_t kMaxScannedKeys = 16 * 1024;
+constexpr size_t kEnoughScanBytes = limits::kMiB;
+
+// mneme.scan from begin end [COUNT n] [MATCH pattern] [TYPE type]: from the key `from` on, in byte order, looks at keys
+// of the slots from `begin` on and below `end`. Answers the key to go on from, null when there are no more, and an
+// array of those that match. Without state here, so that SCAN goes on where a shard has been split or moved.
+void scan_slots(Args args, Reading& reading, std::string& out) {
+  auto begin = parse_integer(args[2]);
+  auto end = parse_integer(args[3]);
+  if (!begin || !end || *begin < 0 || *end > kSlots) return put_error(out, "ERR Invalid slot");
+  ScanOptions options;
+  if (auto wrong = parse_scan_options(args.subspan(4), options)) return put_error(out, *wrong);
+  ArrayReply reply;
+  std::optional<std::string> goes_on_from;
+  size_t seen = 0;
+  reading.store.visit(args[1], [&](std::string_view key, const Value& value) {
+    if (options.count == 0 || seen == kMaxScannedKeys || reply.bytes() > kEnoughScanBytes) {
+      goes_on_from = key;
+      return false;
+    }
+    ++seen;
+    const uint16_t slot = slot_of(key);
+    if (slot < *begin || slot >= *end) return true;
+    --options.count;
+    if (value.expire_at_ms != 0 && value.expire_at_ms <= reading.now_ms) reading.expiry_due = true;
+    if (options.strings && glob_matches(options.pattern, key)) reply.add(key);
+    return true;
+  });
+  put_array(out, 2);
+  if (goes_on_from) {
+    put_bulk(out, *goes_on_from);
+  } else {
+    put_null(out);
+  }
   reply.write(out);
 }
 
@@ -282,6 +317,7 @@ void execute_read(CommandId id, Args args, Reading& reading, std::string& out) {
     case CommandId::kPexpiretime: return time_to_live(args[1], TimeForm::kAtMs, reading, out);
     case CommandId::kType: return put_simple(out, reading.find(args[1]) ? "string" : "none");
     case CommandId::kScan: return scan(args, reading, out);
+    case CommandId::kScanSlots: return scan_slots(args, reading, out);
     case CommandId::kKeys: return list_keys(args[1], reading, out);
     case CommandId::kRange: return range(args, reading, out);
     case CommandId::kRandomkey: return random_key(reading, out);

@@ -8,6 +8,8 @@
 //   mneme.split request       Gives part of the slots, and all that belongs to them, to a new shard: SplitRequest.
 //   mneme.touch session       Whether the session is known, which is asked where it was opened; it counts as used now.
 //
+// They write; nodes read by mneme.scan (execute_read.cc), which like clients' commands needs a shard.
+//
 // What they answer: +OK, mneme.map the map's answer, or an error, whose first word follows from the error's code
 // (put_failure).
 #pragma once

@@ -1,8 +1,21 @@
 #include "core/kv/scan_cursors.h"
 
+#include <charconv>
+
 #include "core/base/hash.h"
 
 namespace mneme::kv {
+
+std::optional<uint64_t> parse_cursor(std::string_view text) {
+  text = text.substr(0, text.find('\0'));
+  if (text.empty()) return 0;
+  bool negative = text.starts_with('-');
+  if (negative || text.starts_with('+')) text.remove_prefix(1);
+  uint64_t cursor = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), cursor);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return negative ? -cursor : cursor;
+}
 
 std::string_view ScanCursors::position(uint64_t cursor) {
   auto found = cursors_.find(cursor);

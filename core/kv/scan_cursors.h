@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -15,6 +16,9 @@
 #include "core/base/limits.h"
 
 namespace mneme::kv {
+
+// strtoul, as Redis reads a cursor: a sign is accepted and wraps, no digits at all are 0, a NUL ends it.
+[[nodiscard]] std::optional<uint64_t> parse_cursor(std::string_view text);
 
 class ScanCursors {
  public:

@@ -39,9 +39,10 @@ const CommandSpec* find_spec(Args args) {
   return check(args, ignored, Sender::kNode);
 }
 
-// What belongs to no shard.
+// What belongs to no shard. Nodes' reads do.
 bool needs_no_shard(const CommandSpec& spec) {
-  return spec.is(kInternal) || spec.id == CommandId::kSessionOpen || spec.id == CommandId::kSessionClose;
+  return (spec.is(kInternal) && spec.is(kWrite)) || spec.id == CommandId::kSessionOpen ||
+         spec.id == CommandId::kSessionClose;
 }
 
 bool ends_unit(const CommandMeta& meta) { return !(meta.flags & kInTransaction) || (meta.flags & kLastOfTransaction); }
@@ -156,7 +157,7 @@ bool StateMachine::is_stale(BatchReader reader) {
   if (!shard_.begun() || accepts(reader.header().epoch)) return false;
   while (reader.next(command_.meta, command_.args)) {
     const CommandSpec* spec = find_spec(command_.args);
-    if (spec == nullptr || !spec->is(kInternal)) return true;
+    if (spec == nullptr || !spec->is(kInternal) || spec->is(kRead)) return true;
   }
   return false;
 }

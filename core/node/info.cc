@@ -40,7 +40,7 @@ std::string info_text(const Server& server, std::string_view section) {
   if (begin("server", "Server")) {
     field("redis_version", "7.2.4");
     field("mneme_version", "0.1.0");
-    field("redis_mode", "standalone");
+    field("redis_mode", server.map ? "cluster" : "standalone");
     field("run_id", fmt::format("{:016x}{:016x}{:08x}", server.identity.cluster.value,
                                 server.identity.incarnation.value, server.identity.node.value));
     field("tcp_port", server.config.listen.port);
@@ -96,7 +96,7 @@ std::string info_text(const Server& server, std::string_view section) {
   }
   if (begin("errorstats", "Errorstats"))
     for (auto& [prefix, count] : server.stats.errors) field("errorstat_" + prefix, fmt::format("count={}", count));
-  if (begin("cluster", "Cluster")) field("cluster_enabled", 0);
+  if (begin("cluster", "Cluster")) field("cluster_enabled", server.map ? 1 : 0);
   if (begin("keyspace", "Keyspace") && replica && replica->machine().table().size() > 0)
     field("db0", fmt::format("keys={},expires=0,avg_ttl=0", replica->machine().table().size()));
   return out;

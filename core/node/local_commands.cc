@@ -6,6 +6,7 @@
 #include "core/kv/errors.h"
 #include "core/node/server.h"
 #include "core/node/status.h"
+#include "core/node/topology.h"
 #include "core/protocol/reply.h"
 #include "core/protocol/request.h"
 
@@ -67,7 +68,7 @@ void hello(Server& server, Client& client, Args args, std::string& out) {
   put_bulk(out, "id");
   put_integer(out, static_cast<int64_t>(client.id));
   put_bulk(out, "mode");
-  put_bulk(out, "standalone");
+  put_bulk(out, server.map ? "cluster" : "standalone");
   put_bulk(out, "role");
   const bool leads = server.replica && server.replica->raft().role() == raft::Role::kLeader;
   put_bulk(out, leads ? "master" : "replica");
@@ -196,6 +197,21 @@ void config_set(Server& server, Args args, std::string& out) {
   put_ok(out);
 }
 
+void answer_cluster(const Server& server, CommandId id, std::string& out) {
+  if (server.map == nullptr) return put_error(out, "ERR This instance has cluster support disabled");
+  const Topology topology{*server.map, server.identity.node, server.alive};
+  switch (id) {
+    case CommandId::kClusterInfo: return put_cluster_info(topology, out);
+    case CommandId::kClusterMyid:
+      return put_bulk(out, cluster_node_id(server.identity.node, server.identity.incarnation));
+    case CommandId::kClusterNodes: return put_cluster_nodes(topology, out);
+    case CommandId::kClusterShards: return put_cluster_shards(topology, out);
+    case CommandId::kClusterSlots: return put_cluster_slots(topology, out);
+    // Every node serves every slot, each read is linearizable, and no slot is ever half moved.
+    default: return put_ok(out);
+  }
+}
+
 void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args args, std::string& out) {
   switch (spec.id) {
     case CommandId::kPing:
@@ -208,7 +224,9 @@ void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args a
       if (!index) return put_error(out, kv::kNotAnInteger);
       if (*index < INT32_MIN || *index > INT32_MAX)
         return put_error(out, "ERR value is out of range, value must between -2147483648 and 2147483647");
-      if (*index != 0) return put_error(out, "ERR DB index is out of range");
+      if (*index != 0)
+        return put_error(out,
+                         server.map ? "ERR SELECT is not allowed in cluster mode" : "ERR DB index is out of range");
       return put_ok(out);
     }
     case CommandId::kAuth:
@@ -264,9 +282,16 @@ void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args a
     case CommandId::kStatus: return put_bulk(out, status_json(server));
     case CommandId::kTransfer: return begin_transfer(server, args[1], out);
     case CommandId::kClusterKeyslot: return put_integer(out, slot_of(args[2]));
+    case CommandId::kAsking:
+    case CommandId::kClusterInfo:
+    case CommandId::kClusterMyid:
+    case CommandId::kClusterNodes:
+    case CommandId::kClusterShards:
+    case CommandId::kClusterSlots:
+    case CommandId::kReadonly:
+    case CommandId::kReadwrite: return answer_cluster(server, spec.id, out);
     default: break;
   }
-  if (spec.name.starts_with("cluster")) return put_error(out, "ERR This instance has cluster support disabled");
   put_error(out, fmt::format("ERR '{}' is not supported", spec.name));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "core/node/identity.h"
 #include "core/node/router.h"
 #include "core/replica/replica.h"
+#include "core/shard/map.h"
 
 namespace mneme::node {
 
@@ -45,6 +47,8 @@ struct Server {
   const Identity& identity;
   Router* router = nullptr;             // null until the node can serve
   replica::Replica* replica = nullptr;  // likewise
+  const shard::Map* map = nullptr;      // of the shards; null where there is but one group: no Redis cluster then
+  std::function<bool(NodeId)> alive;    // whether this node believes so; of nodes of the map, set with it
   size_t max_memory_bytes = 0;          // CONFIG SET maxmemory
   Instant started;
   std::map<uint64_t, Client*> clients;  // by id

@@ -54,9 +54,9 @@ ALLOWED = [
     ),
     (
         "not here",
-        "commands that this store does not have yet say so",
+        "commands that this store does not have say so, or what to use instead",
         lambda c: _name(c) in NOT_HERE,
-        lambda c, ours, theirs: ours.startswith(b"-ERR unknown command"),
+        lambda c, ours, theirs: ours.startswith((b"-ERR unknown command", b"-ERR there are no ")),
     ),
     (
         "connection in MULTI",

@@ -1,5 +1,7 @@
 #include "core/kv/command.h"
 
+#include <cstdlib>
+
 #include "core/base/limits.h"
 #include "tests/test.h"
 #include "tests/unit/kv/support.h"
@@ -44,7 +46,7 @@ TEST_CASE("every command either reaches the state machine as a read or a write, 
   for (const CommandSpec& spec : all_commands()) {
     INFO(spec.name);
     CHECK(int(spec.is(kRead)) + int(spec.is(kWrite)) + int(spec.is(kLocal)) == 1);
-    CHECK((!spec.is(kInternal) || (spec.is(kWrite) && spec.is(kNoMulti) && spec.first_key == 0)));
+    CHECK((!spec.is(kInternal) || (!spec.is(kLocal) && spec.is(kNoMulti) && spec.first_key == 0)));
     CHECK((spec.first_key == 0) == (spec.key_step == 0));
     CHECK((!spec.is(kDenyOom) || spec.is(kWrite)));
   }
@@ -56,7 +58,7 @@ TEST_CASE("internal commands are known to nodes, and to clients there are none")
     if (!spec.is(kInternal)) continue;
     ++internal;
     INFO(spec.name);
-    Words words(static_cast<size_t>(spec.arity), "x");
+    Words words(static_cast<size_t>(std::abs(spec.arity)), "x");
     words[0] = spec.name;
     CHECK(check_error(words).starts_with("-ERR unknown command '" + words[0] + "'"));
     std::string error;
@@ -69,6 +71,27 @@ TEST_CASE("internal commands are known to nodes, and to clients there are none")
     CHECK(!contains(command_reply({"COMMAND", "DOCS"}), words[0] + "\r\n"));
   }
   CHECK(internal > 0);
+}
+
+TEST_CASE("commands that are missing on purpose say what to use instead, and are not listed") {
+  constexpr std::string_view kTopology = "-ERR topology is managed by consensus; use `mneme cluster ...`\r\n";
+  for (const Words& words : {Words{"CLUSTER", "MEET", "h", "1"}, Words{"cluster", "SetSlot"},
+                             Words{"REPLICAOF", "h", "1"}, Words{"MIGRATE"}, Words{"CLUSTER", "SET-CONFIG-EPOCH", "1"}})
+    CHECK(check_error(words) == kTopology);
+  CHECK(contains(check_error({"WAIT", "1", "0"}), "durable on a majority"));
+  CHECK(contains(check_error({"eval", "return 1", "0"}), "no scripts"));
+  CHECK(contains(check_error({"FUNCTION", "LOAD", "x"}), "no scripts"));
+  CHECK(check_error({"FUNCTION", "FLUSH"}) == "accepted as function|flush");
+  CHECK(contains(check_error({"SUBSCRIBE", "c"}), "no channels"));
+  CHECK(contains(check_error({"BLPOP", "l", "0"}), "no lists"));
+  CHECK(contains(check_error({"DEBUG", "SLEEP", "1"}), "no DEBUG"));
+  for (const char* name : {"wait", "eval", "migrate", "subscribe"}) {
+    CHECK(find_command(name) == nullptr);
+    CHECK(command_reply({"COMMAND", "INFO", name}) == "*1\r\n_\r\n");
+  }
+  // A sub-command is one only behind its container.
+  CHECK(check_error({"cluster|meet"}).starts_with("-ERR unknown command"));
+  CHECK(check_error({"CLUSTER", "MEET" + std::string(100, 'x')}).starts_with("-ERR unknown subcommand"));
 }
 
 TEST_CASE("unknown commands are refused in Redis's words, shortened and without line ends") {

@@ -255,6 +255,78 @@ TEST_CASE("scan cursors are bounded in number and bytes, the least recently used
   CHECK(ScanCursors(1).advance(0, "k") != ScanCursors(2).advance(0, "k"));
 }
 
+namespace {
+
+// As nodes send it; clients do not know it.
+std::string scan_slots(Driver& d, Words words) {
+  words.insert(words.begin(), "mneme.scan");
+  auto args = views(words);
+  std::string out;
+  const CommandSpec* spec = check(args, out, Sender::kNode);
+  if (spec != nullptr) d.due = d.machine().read(*spec, args, {.now_ms = d.now}, out);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("mneme.scan goes over the keys of some slots in key order and says where to go on") {
+  Driver d;
+  CHECK(scan_slots(d, {"", "0", "16384"}) == "*2\r\n_\r\n*0\r\n");
+  // Slots: "" 0, bar 5061, baz 4813, foo 12182.
+  for (const char* key : {"", "bar", "baz", "foo"}) d.run({"SET", key, "v"});
+  CHECK(scan_slots(d, {"", "0", "16384", "COUNT", "2"}) == "*2\r\n$3\r\nbaz\r\n*2\r\n$0\r\n\r\n$3\r\nbar\r\n");
+  CHECK(scan_slots(d, {"baz", "0", "16384", "COUNT", "2"}) == "*2\r\n_\r\n*2\r\n$3\r\nbaz\r\n$3\r\nfoo\r\n");
+  CHECK(scan_slots(d, {"", "4813", "5061"}) == "*2\r\n_\r\n*1\r\n$3\r\nbaz\r\n");
+  // COUNT counts keys of the slots, the key to go on from may be of another.
+  CHECK(scan_slots(d, {"", "4813", "4814", "COUNT", "1"}) == "*2\r\n$3\r\nfoo\r\n*1\r\n$3\r\nbaz\r\n");
+  CHECK(scan_slots(d, {"", "0", "16384", "MATCH", "ba?"}) == "*2\r\n_\r\n*2\r\n$3\r\nbar\r\n$3\r\nbaz\r\n");
+  CHECK(scan_slots(d, {"", "0", "16384", "TYPE", "list"}) == "*2\r\n_\r\n*0\r\n");
+}
+
+TEST_CASE("mneme.scan refuses what it cannot read, and clients") {
+  Driver d;
+  for (const Words& words : {Words{"", "-1", "5"}, Words{"", "0", "16385"}, Words{"", "x", "5"}})
+    CHECK(scan_slots(d, words) == error("ERR Invalid slot"));
+  CHECK(scan_slots(d, {"", "0", "5", "COUNT"}) == error("ERR syntax error"));
+  CHECK(scan_slots(d, {"", "0", "5", "COUNT", "0"}) == error("ERR syntax error"));
+  CHECK(d.read({"mneme.scan", "", "0", "5"}).starts_with("-ERR unknown command"));
+}
+
+TEST_CASE("mneme.scan looks at a bounded number of keys in one call") {
+  Driver d;
+  for (int i = 0; i < 40'000; i += 100) {
+    Words mset{"MSET"};
+    for (int k = i; k < i + 100; ++k) mset.insert(mset.end(), {"k" + std::to_string(k), "v"});
+    d.run(mset);
+  }
+  std::string from;
+  size_t keys = 0;
+  int calls = 0;
+  for (bool more = true; more; ++calls) {
+    std::string reply = scan_slots(d, {from, "0", "16384", "COUNT", "1000000"});
+    more = !reply.starts_with("*2\r\n_");
+    if (more) {
+      size_t at = reply.find("\r\n", 4) + 2;
+      from = reply.substr(at, reply.find("\r\n", at) - at);
+    }
+    keys += static_cast<size_t>(std::stoi(reply.substr(reply.find("\r\n*") + 3)));
+  }
+  CHECK(keys == 40'000);
+  CHECK(calls == 3);
+}
+
+TEST_CASE("mneme.scan says when a key that it met is due to expire") {
+  Driver d;
+  d.run({"SET", "foo", "v", "PX", "10"});
+  scan_slots(d, {"", "0", "16384"});
+  CHECK(!d.due);
+  d.now += 20;
+  scan_slots(d, {"", "0", "100"});
+  CHECK(!d.due);
+  scan_slots(d, {"", "0", "16384"});
+  CHECK(d.due);
+}
+
 TEST_CASE("the keys of a slot are counted and listed, few or many, without those that have expired") {
   Driver d;
   const std::string slot = std::to_string(slot_of("{t}"));
