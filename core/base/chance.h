@@ -25,6 +25,7 @@ enum class Site : uint32_t {
   kRequestNumbers = 7,
   kScanCursors = 8,
   kReadRequest = 9,
+  kProcessLife = 10,
   // BUGGIFY sites: rare but legal behaviour.
   kShortBatch = 100,    // write-ahead log: take fewer batches into a frame than there are
   kEarlySegment = 101,  // write-ahead log: begin a new segment before the old one is full
@@ -109,6 +110,10 @@ class Chance {
   X(checkpoint_written)              \
   X(read_round_begun)                \
   X(acknowledged_entries_missing)    \
+  X(replica_made)                    \
+  X(replica_removed)                 \
+  X(shard_split)                     \
+  X(stale_epoch_refused)             \
   X(leader_rested)                   \
   X(follower_rested)                 \
   X(rest_ended)                      \

@@ -28,7 +28,8 @@ using SessionId = Id<struct SessionIdTag>;      // a client session; 0: none
 using Epoch = Id<struct EpochTag>;              // version of a shard's boundaries and replicas
 
 // A replica of one group, never named again once it is gone: the node that it lives on, and a generation, which rises
-// with every replica that the group adds. Those that a group begins with are of generation 0, or of a low one, such as 1.
+// with every replica that the group adds. Those that a group begins with are of generation 0, or of a low one, such
+// as 1.
 struct ReplicaId {
   uint64_t value = 0;  // 0: none
 

@@ -264,6 +264,8 @@ Result<void> Link::take(std::string_view reply) {
 Result<void> Link::take_preamble(Place& place, std::string_view reply) {
   --place.preambles;
   if (!place.numbered || !reply.starts_with('-')) return {};
+  // Whether the session is known could not be found out, or it is not: the command behind is refused alike.
+  if (const Verdict verdict = judge(reply); verdict == Verdict::kUnserved || verdict == Verdict::kExpired) return {};
   // The command behind it has left already. Those after it are in the same danger.
   for (Place& sent : sent_)
     if (sent.request && sent.numbered) sent.request->number_refused = true;

@@ -150,7 +150,7 @@ Result<void> CheckpointLoader::take_map(std::string_view payload) {
   auto map = shard::Map::decode(map_);
   if (!map) return fail(map.error().code, fmt::format("checkpoint's shard map: {}", map.error().message));
   if (!map->cluster()) return corrupt("its shard map is of no cluster");
-  machine_->map_ = std::make_unique<shard::Map>(std::move(*map));
+  machine_->map_ = std::move(*map);
   return {};
 }
 
@@ -159,7 +159,7 @@ Result<std::unique_ptr<StateMachine>> CheckpointLoader::finish() && {
   if (machine_->table_.record_count() != records_ || machine_->sessions_.size() != sessions_) {
     return corrupt("it has fewer records or sessions than its header says");
   }
-  if ((machine_->map_ != nullptr) != (map_bytes_ > 0)) return corrupt("its shard map is not complete");
+  if (static_cast<bool>(machine_->map_.cluster()) != (map_bytes_ > 0)) return corrupt("its shard map is not complete");
   if (machine_->digest() != digest_) return corrupt("its contents do not match its digest");
   if (probes_ != nullptr) probes_->reached(Probe::checkpoint_loaded);
   return std::move(machine_);

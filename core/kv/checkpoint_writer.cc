@@ -80,7 +80,7 @@ void CheckpointWriter::write_header() {
   out.id(machine_.shard().epoch);
   out.id(machine_.shard().slots_epoch);
   out.id(machine_.sessions_.forgotten());
-  if (machine_.map_) machine_.map_->encode(map_);
+  if (machine_.map_.cluster()) machine_.map_.encode(map_);
   held_bytes_ += map_.size();
   out.u64(map_.size());
   machine_.shard().slots.encode(payload);

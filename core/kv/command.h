@@ -29,7 +29,9 @@ enum class CommandId : uint8_t {
   kCommand, kCommandCount, kCommandDocs, kCommandGetkeys, kCommandInfo, kCommandList, kConfig, kConfigGet,
   kConfigResetstat, kConfigSet, kDiscard, kEcho, kExec, kFunction, kFunctionFlush, kHello, kInfo, kMemory, kMulti,
   kPing, kQuit, kReadonly, kReadwrite, kReset, kSelect, kSession, kSessionResume, kSessionSeq, kStatus, kTime,
-  kTransfer,
+  // The same, for whoever runs the cluster.
+  kAddReplica, kCopies, kDrainNode, kForgetNode, kMap, kMoveReplica, kOperation, kPlan, kRebalance, kRemoveReplica,
+  kSplitShard, kTransfer,
   // clang-format on
 };
 

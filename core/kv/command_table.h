@@ -12,6 +12,7 @@ inline constexpr uint32_t kReadFast = kRead | kFast;
 inline constexpr uint32_t kGrow = kWrite | kDenyOom;
 inline constexpr uint32_t kGrowFast = kGrow | kFast;
 inline constexpr uint32_t kFromNodes = kWrite | kInternal | kNoMulti;
+inline constexpr uint32_t kOperator = kLocal | kAdmin | kNoScript | kNoMulti;
 inline constexpr uint32_t kAnywhere = kLocal | kLoading | kStale;  // needs neither data nor a leader
 
 // clang-format off
@@ -79,16 +80,27 @@ inline constexpr std::array kCommands = {
   CommandSpec{"memory", CommandId::kMemory, -2, kLocal | kContainer, 0, 0, 0, "server", "4.0.0", "Commands about memory"},
   CommandSpec{"memory|usage", CommandId::kMemoryUsage, -3, kRead, 2, 2, 1, "server", "4.0.0", "Answers the bytes a key takes"},
   CommandSpec{"mget", CommandId::kMget, -2, kReadFast, 1, -1, 1, "string", "1.0.0", "Answers several values"},
+  CommandSpec{"mneme.add", CommandId::kAddReplica, 3, kOperator, 0, 0, 0, "mneme", "0.1.0", "Begins to add a replica of a shard on a node"},
+  CommandSpec{"mneme.alter", CommandId::kShardMap, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Changes the shard map"},
   CommandSpec{"mneme.begin", CommandId::kShardBegin, 3, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Makes a group a shard"},
+  CommandSpec{"mneme.copies", CommandId::kCopies, 2, kOperator, 0, 0, 0, "mneme", "0.1.0", "Sets how many replicas each shard shall have"},
+  CommandSpec{"mneme.divide", CommandId::kShardSplit, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Splits a shard"},
+  CommandSpec{"mneme.drain", CommandId::kDrainNode, -2, kOperator, 0, 0, 0, "mneme", "0.1.0", "Has a node lose its replicas, or stops that"},
+  CommandSpec{"mneme.forget", CommandId::kForgetNode, 2, kOperator, 0, 0, 0, "mneme", "0.1.0", "Removes a node that holds nothing from the cluster, for ever"},
   CommandSpec{"mneme.gettyped", CommandId::kGettyped, 2, kReadFast, 1, 1, 1, "mneme", "0.1.0", "Answers a value with its kind"},
-  CommandSpec{"mneme.map", CommandId::kShardMap, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Changes the shard map"},
+  CommandSpec{"mneme.map", CommandId::kMap, 1, kOperator, 0, 0, 0, "mneme", "0.1.0", "Describes the cluster, its nodes and shards as JSON"},
+  CommandSpec{"mneme.move", CommandId::kMoveReplica, 6, kOperator, 0, 0, 0, "mneme", "0.1.0", "Begins to move a replica of a shard to another node"},
+  CommandSpec{"mneme.operation", CommandId::kOperation, 2, kOperator, 0, 0, 0, "mneme", "0.1.0", "Answers what has become of an operation on a shard"},
+  CommandSpec{"mneme.plan", CommandId::kPlan, 1, kOperator, 0, 0, 0, "mneme", "0.1.0", "Lists what is worth doing to the shards, and what stands against it"},
   CommandSpec{"mneme.raise", CommandId::kShardRaise, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Raises a shard's epoch"},
+  CommandSpec{"mneme.rebalance", CommandId::kRebalance, -1, kOperator, 0, 0, 0, "mneme", "0.1.0", "Begins what is worth doing to the shards"},
+  CommandSpec{"mneme.remove", CommandId::kRemoveReplica, 3, kOperator, 0, 0, 0, "mneme", "0.1.0", "Begins to remove a replica of a shard"},
   CommandSpec{"mneme.scan", CommandId::kScanSlots, -4, kRead | kInternal | kNoMulti, 0, 0, 0, "mneme", "0.1.0", "Walks over the keys of some slots"},
   CommandSpec{"mneme.setnum", CommandId::kSetnum, 3, kGrowFast, 1, 1, 1, "mneme", "0.1.0", "Sets a 32-bit number that keeps its kind"},
-  CommandSpec{"mneme.split", CommandId::kShardSplit, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Splits a shard"},
-  CommandSpec{"mneme.status", CommandId::kStatus, 1, kAnywhere | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Describes this node and its group as JSON"},
+  CommandSpec{"mneme.split", CommandId::kSplitShard, -2, kOperator, 0, 0, 0, "mneme", "0.1.0", "Begins to split a shard"},
+  CommandSpec{"mneme.status", CommandId::kStatus, 1, kAnywhere | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Describes this node and its groups as JSON"},
   CommandSpec{"mneme.touch", CommandId::kSessionTouch, 2, kFromNodes, 0, 0, 0, "mneme", "0.1.0", "Marks a session as used"},
-  CommandSpec{"mneme.transfer", CommandId::kTransfer, 2, kLocal | kAdmin | kNoScript, 0, 0, 0, "mneme", "0.1.0", "Hands leadership to another node"},
+  CommandSpec{"mneme.transfer", CommandId::kTransfer, 3, kOperator, 0, 0, 0, "mneme", "0.1.0", "Begins to hand the leadership of a shard to a node"},
   CommandSpec{"mset", CommandId::kMset, -3, kGrow, 1, -1, 2, "string", "1.0.1", "Sets several values"},
   CommandSpec{"msetnx", CommandId::kMsetnx, -3, kGrow, 1, -1, 2, "string", "1.0.1", "Sets several values if none of the keys exists"},
   CommandSpec{"multi", CommandId::kMulti, 1, kAnywhere | kNoScript | kFast, 0, 0, 0, "transactions", "1.2.0", "Begins to queue commands for EXEC"},

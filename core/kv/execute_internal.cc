@@ -29,18 +29,15 @@ void StateMachine::touch_session(Args args, std::string& out) {
 }
 
 uint64_t StateMachine::map_digest() const {
-  if (!map_digest_) map_digest_ = map_->digest();
+  if (!map_digest_) map_digest_ = map_.digest();
   return *map_digest_;
 }
 
 void StateMachine::change_map(Args args, std::string& out) {
   auto command = shard::decode_command(args[1]);
   if (!command) return put_failure(out, command.error());
-  std::unique_ptr<shard::Map> first;  // is kept if it becomes one
-  if (!map_) first = std::make_unique<shard::Map>();
-  auto answer = (map_ ? *map_ : *first).apply(*command);
+  auto answer = map_.apply(*command);
   if (!answer) return put_failure(out, answer.error());
-  if (first) map_ = std::move(first);
   map_digest_.reset();
   protocol::put_bulk(out, encode_answer(*answer));
 }
@@ -50,9 +47,9 @@ Result<void> StateMachine::begin_shard(Args args) {
   ShardState begun{epoch, epoch, TRY(decode_slots(args[2]))};
   if (shard_.begun())
     return fail(ErrorCode::kExists, fmt::format("the shard has begun, and is at epoch {}", shard_.epoch.value));
-  if (!epoch || !begun.valid()) return fail(ErrorCode::kInvalid, "a shard begins with an epoch and with slots");
+  if (!epoch || !begun.valid()) return fail(ErrorCode::kInvalid, "a shard begins with an epoch");
   // Then it was not made for this: of what it once held it knows nothing.
-  if (table_.record_count() > 0 || sessions_.size() > 0 || sessions_.forgotten())
+  if (!begun.slots.empty() && (table_.record_count() > 0 || sessions_.size() > 0 || sessions_.forgotten()))
     return fail(ErrorCode::kRefused, "the group holds data already; make another one for the shard");
   set_shard(std::move(begun));
   return {};

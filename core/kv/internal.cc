@@ -71,12 +71,12 @@ std::vector<std::string> begin_command(Epoch epoch, const shard::SlotSet& slots)
 
 std::vector<std::string> raise_command(Epoch epoch) { return {"mneme.raise", encode_number(epoch.value)}; }
 
-std::vector<std::string> split_command(const SplitRequest& request) { return {"mneme.split", request.encode()}; }
+std::vector<std::string> split_command(const SplitRequest& request) { return {"mneme.divide", request.encode()}; }
 
 std::vector<std::string> touch_command(SessionId session) { return {"mneme.touch", encode_number(session.value)}; }
 
 std::vector<std::string> map_command(const shard::Command& command) {
-  std::vector<std::string> words = {"mneme.map", {}};
+  std::vector<std::string> words = {"mneme.alter", {}};
   shard::encode(command, words.back());
   return words;
 }

@@ -4,13 +4,13 @@
 //   mneme.begin epoch slots   A new group becomes a shard. Refused if it is one, or holds data already.
 //   mneme.raise epoch         Raises the epoch by one if it is exactly this: so that whatever was to be done at this
 //                             epoch, and has not been, never will be.
-//   mneme.map command         Applies a command to the shard map (core/shard/command.h), which the meta group has.
-//   mneme.split request       Gives part of the slots, and all that belongs to them, to a new shard: SplitRequest.
+//   mneme.alter command       Applies a command to the shard map (core/shard/command.h), which the meta group has.
+//   mneme.divide request      Gives part of the slots, and all that belongs to them, to a new shard: SplitRequest.
 //   mneme.touch session       Whether the session is known, which is asked where it was opened; it counts as used now.
 //
 // They write; nodes read by mneme.scan (execute_read.cc), which like clients' commands needs a shard.
 //
-// What they answer: +OK, mneme.map the map's answer, or an error, whose first word follows from the error's code
+// What they answer: +OK, mneme.alter the map's answer, or an error, whose first word follows from the error's code
 // (put_failure).
 #pragma once
 

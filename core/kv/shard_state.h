@@ -15,7 +15,7 @@ namespace mneme::kv {
 struct ShardState {
   Epoch epoch;           // 0: not begun, nobody's keys belong here
   Epoch slots_epoch;     // at which the slots last changed; not above `epoch`
-  shard::SlotSet slots;  // not empty once begun
+  shard::SlotSet slots;  // none: the meta group's
 
   bool operator==(const ShardState&) const = default;
 
@@ -23,9 +23,7 @@ struct ShardState {
   // The only shard of a store: all slots, from the first epoch on.
   static ShardState whole() { return {Epoch(1), Epoch(1), shard::SlotSet::all()}; }
   // Whether a shard can be in this state.
-  bool valid() const {
-    return begun() ? slots_epoch && slots_epoch <= epoch && !slots.empty() : !slots_epoch && slots.empty();
-  }
+  bool valid() const { return begun() ? slots_epoch && slots_epoch <= epoch : !slots_epoch && slots.empty(); }
 };
 
 }  // namespace mneme::kv

@@ -96,7 +96,7 @@ uint64_t StateMachine::digest() const {
   uint64_t digest = xxh3(ByteView(reinterpret_cast<const uint8_t*>(words), sizeof words), kStateSeed);
   if (!configuration_.empty()) digest = fold(digest, configuration_digest_);
   if (shard_.begun()) digest = fold(digest, shard_digest_);
-  if (map_) digest = fold(digest, map_digest());
+  if (map_.cluster()) digest = fold(digest, map_digest());
   if (sessions_.forgotten()) digest = fold(digest, sessions_.forgotten().value);
   return digest;
 }

@@ -95,8 +95,8 @@ class StateMachine {
   // Where to split the shard into halves of about equal bytes: the slot that the upper one would begin with. Nothing
   // where there is one slot or none. Looks at every record.
   std::optional<uint16_t> middle_slot() const;
-  // Null until a cluster was founded in it.
-  const shard::Map* map() const { return map_.get(); }
+  // Empty until a cluster was founded in it.
+  const shard::Map& map() const { return map_; }
   // Whether the command would be executed, as far as its keys tell. `args` passed check().
   bool serves(const CommandSpec& spec, Args args) const;
 
@@ -172,7 +172,7 @@ class StateMachine {
   ShardState shard_;
   uint64_t shard_digest_ = 0;
   bool all_slots_ = false;                      // are the shard's: nothing need be looked up
-  std::unique_ptr<shard::Map> map_;             // null: no cluster was founded
+  shard::Map map_;                              // empty: no cluster was founded
   mutable std::optional<uint64_t> map_digest_;  // nothing: not made since the map's last change, for it takes long
   uint64_t expired_keys_ = 0;
   Probes* probes_;

@@ -1,6 +1,7 @@
 // What a node is told when it starts. Everything has a default that suits a real node; simulations draw their own.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "core/base/ids.h"
@@ -22,11 +23,23 @@ struct Member {
 struct Config {
   NodeId id{1};
   env::Address listen;
-  std::vector<Member> cluster;  // all voters with this node, ascending; empty: a cluster of this node alone
+  // First start of a cluster, the same on every node: its nodes with this one, ascending; empty: this node alone.
+  std::vector<Member> cluster;
+  uint32_t shards = 1;  // that it begins with
+  uint32_t copies = 3;  // of each shard, if there are so many nodes
+  // Later: nodes of a running cluster, any of which lets this one in. `id` and `cluster` mean nothing then.
+  std::vector<env::Address> join;
+  std::string rack;  // of this node, when it founds or joins; nodes of one rack fail together
 
   Duration election_timeout{1000ms};
   Duration heartbeat_interval{200ms};
   Duration request_timeout{5s};  // until a client is told that there is no leader, or that its outcome is unknown
+
+  bool may_rest = true;               // groups with nothing to do fall silent; nodes then watch each other
+  bool balance = true;                // the leader of the meta group repairs, spreads, splits and balances by itself
+  Duration lost_after{300s};          // a node that is silent for so long is replaced
+  uint64_t split_bytes = 8ull << 30;  // a shard that is larger
+  uint64_t split_writes_per_second = 20'000;  // or busier is split
 
   size_t segment_bytes = limits::kSegmentBytes;
   size_t checkpoint_log_bytes = 64 * limits::kMiB;

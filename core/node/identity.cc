@@ -26,9 +26,11 @@ Incarnation Identity::incarnation_of(NodeId id) const {
   return Incarnation();
 }
 
-ClusterId cluster_id_of(const std::vector<std::pair<NodeId, Incarnation>>& members) {
+ClusterId cluster_id_of(const std::vector<std::pair<NodeId, Incarnation>>& members, uint32_t shards, uint32_t copies) {
   Bytes bytes;
   Writer writer(bytes);
+  writer.u32(shards);
+  writer.u32(copies);
   for (auto& [node, incarnation] : members) {
     writer.id(node);
     writer.id(incarnation);

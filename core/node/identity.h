@@ -2,9 +2,9 @@
 //
 // A data directory gets a random incarnation when it is made. A cluster is founded once: every node of the list learns
 // the incarnations of all others, directly from them, before it becomes a member; the cluster's id is the hash of all
-// (node id, incarnation) pairs. From then on a node answers only to those incarnations. So a node whose disk was wiped
-// and that is started with the same flags comes with another incarnation, is refused by whoever is a member, and never
-// votes; the cluster's quorum cannot forget through it.
+// (node id, incarnation) pairs and of how it is divided. From then on a node answers only to those incarnations. So a
+// node whose disk was wiped and that is started with the same flags comes with another incarnation, is refused by
+// whoever is a member, and never votes; the cluster's quorum cannot forget through it.
 //
 // File `identity`, replaced as a whole, version 1; integers little-endian:
 //
@@ -15,7 +15,7 @@
 //       16    8  node id
 //       24    8  incarnation
 //       32    8  cluster id; 0 while founding
-//       40    4  number n of members; 0 while founding
+//       40    4  number n of members; 0 while founding, and of a node that joined later
 //       44    4  reserved, 0
 //       48  16n  members: node id, incarnation; ascending
 //     48+16n  8  XXH3 of everything before
@@ -41,7 +41,9 @@ struct Identity {
   Incarnation incarnation_of(NodeId id) const;
 };
 
-[[nodiscard]] ClusterId cluster_id_of(const std::vector<std::pair<NodeId, Incarnation>>& members);
+// Of nodes that found a cluster with so many shards and copies of each.
+[[nodiscard]] ClusterId cluster_id_of(const std::vector<std::pair<NodeId, Incarnation>>& members, uint32_t shards,
+                                      uint32_t copies);
 
 [[nodiscard]] Bytes encode(const Identity& identity);
 // kCorrupt, kUnsupported.

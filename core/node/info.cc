@@ -34,13 +34,24 @@ std::string info_text(const Server& server, std::string_view section) {
   };
   auto field = [&](std::string_view name, const auto& value) { out += fmt::format("{}:{}\r\n", name, value); };
 
-  const replica::Replica* replica = server.replica;
-  const raft::Raft* raft = replica ? &replica->raft() : nullptr;
-  const bool leads = raft && raft->role() == raft::Role::kLeader;
+  const std::map<GroupId, std::shared_ptr<replica::Replica>> none;
+  const auto& groups = server.groups ? server.groups->all() : none;
+  size_t led = 0;
+  size_t sessions = 0;
+  size_t keys = 0;
+  uint64_t expired = 0;
+  for (const auto& [group, replica] : groups) {
+    const kv::StateMachine& machine = replica->machine();
+    expired += machine.expired_keys();
+    if (group == shard::kMetaGroup) sessions = machine.sessions().size();
+    if (replica->raft().role() != raft::Role::kLeader) continue;
+    ++led;
+    keys += machine.table().size();
+  }
   if (begin("server", "Server")) {
     field("redis_version", "7.2.4");
     field("mneme_version", "0.1.0");
-    field("redis_mode", server.map ? "cluster" : "standalone");
+    field("redis_mode", server.shards() ? "cluster" : "standalone");
     field("run_id", fmt::format("{:016x}{:016x}{:08x}", server.identity.cluster.value,
                                 server.identity.incarnation.value, server.identity.node.value));
     field("tcp_port", server.config.listen.port);
@@ -52,7 +63,7 @@ std::string info_text(const Server& server, std::string_view section) {
     field("blocked_clients", 0);
   }
   if (begin("memory", "Memory")) {
-    const uint64_t used = replica ? replica->machine().bytes_used() : 0;
+    const uint64_t used = server.groups ? server.groups->bytes_used() : 0;
     field("used_memory", used);
     field("used_memory_human", human(used));
     field("maxmemory", server.max_memory_bytes);
@@ -60,7 +71,7 @@ std::string info_text(const Server& server, std::string_view section) {
     field("maxmemory_policy", "noeviction");
   }
   if (begin("persistence", "Persistence")) {
-    field("loading", replica ? 0 : 1);
+    field("loading", server.router ? 0 : 1);
     field("aof_enabled", 1);
   }
   if (begin("stats", "Stats")) {
@@ -68,37 +79,41 @@ std::string info_text(const Server& server, std::string_view section) {
     field("total_commands_processed", server.stats.commands);
     field("instantaneous_ops_per_sec", 0);
     field("rejected_connections", server.stats.rejected_connections);
-    field("expired_keys", replica ? replica->machine().expired_keys() : 0);
+    field("expired_keys", expired);
     field("keyspace_hits", server.stats.keyspace_hits);
     field("keyspace_misses", server.stats.keyspace_misses);
     field("unknown_outcomes", server.stats.unknown_outcomes);
   }
   if (begin("replication", "Replication")) {
-    field("role", leads ? "master" : "slave");
-    field("connected_slaves", leads ? server.config.cluster.size() - (server.config.cluster.empty() ? 0 : 1) : 0);
+    field("role", led > 0 ? "master" : "slave");
+    field("connected_slaves", 0);
   }
   if (begin("consensus", "Consensus")) {
     field("cluster_id", fmt::format("{:016x}", server.identity.cluster.value));
     field("node_id", server.identity.node.value);
     field("incarnation", fmt::format("{:016x}", server.identity.incarnation.value));
-    if (raft) {
-      field("raft_role", raft::name_of(raft->role()));
-      field("raft_term", raft->term().value);
-      field("raft_leader", raft->leader().node().value);
-      field("raft_suspect", raft->suspect() ? 1 : 0);
-      field("raft_commit_index", raft->commit().value);
-      field("raft_applied_index", replica->machine().applied().value);
-      field("raft_last_index", raft->last_index().value);
-      field("raft_persisted_index", raft->persisted_index().value);
-      field("sessions", replica->machine().sessions().size());
-      field("state_digest", fmt::format("{:016x}", replica->machine().digest()));
+    if (server.map) {
+      field("map_version", server.map->version());
+      field("shards", server.map->map().shards().size() - (server.map->map().cluster() ? 1 : 0));
+    }
+    field("groups", groups.size());
+    field("groups_led", led);
+    field("sessions", sessions);
+    for (const auto& [group, replica] : groups) {
+      const raft::Raft& raft = replica->raft();
+      field(
+          fmt::format("group{}", group.value),
+          fmt::format("role={},term={},leader={},suspect={},epoch={},commit={},applied={},last={},persisted={},"
+                      "digest={:016x}",
+                      raft::name_of(raft.role()), raft.term().value, raft.leader().node().value, raft.suspect() ? 1 : 0,
+                      replica->machine().shard().epoch.value, raft.commit().value, replica->machine().applied().value,
+                      raft.last_index().value, raft.persisted_index().value, replica->machine().digest()));
     }
   }
   if (begin("errorstats", "Errorstats"))
     for (auto& [prefix, count] : server.stats.errors) field("errorstat_" + prefix, fmt::format("count={}", count));
-  if (begin("cluster", "Cluster")) field("cluster_enabled", server.map ? 1 : 0);
-  if (begin("keyspace", "Keyspace") && replica && replica->machine().table().size() > 0)
-    field("db0", fmt::format("keys={},expires=0,avg_ttl=0", replica->machine().table().size()));
+  if (begin("cluster", "Cluster")) field("cluster_enabled", server.shards() ? 1 : 0);
+  if (begin("keyspace", "Keyspace") && keys > 0) field("db0", fmt::format("keys={},expires=0,avg_ttl=0", keys));
   return out;
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/base/hash.h"
 #include "core/kv/errors.h"
+#include "core/node/operator.h"
 #include "core/node/server.h"
 #include "core/node/status.h"
 #include "core/node/topology.h"
@@ -68,9 +69,11 @@ void hello(Server& server, Client& client, Args args, std::string& out) {
   put_bulk(out, "id");
   put_integer(out, static_cast<int64_t>(client.id));
   put_bulk(out, "mode");
-  put_bulk(out, server.map ? "cluster" : "standalone");
+  put_bulk(out, server.shards() ? "cluster" : "standalone");
   put_bulk(out, "role");
-  const bool leads = server.replica && server.replica->raft().role() == raft::Role::kLeader;
+  bool leads = false;
+  if (server.groups)
+    for (const auto& [group, replica] : server.groups->all()) leads |= replica->raft().role() == raft::Role::kLeader;
   put_bulk(out, leads ? "master" : "replica");
   put_bulk(out, "modules");
   put_array(out, 0);
@@ -198,8 +201,8 @@ void config_set(Server& server, Args args, std::string& out) {
 }
 
 void answer_cluster(const Server& server, CommandId id, std::string& out) {
-  if (server.map == nullptr) return put_error(out, "ERR This instance has cluster support disabled");
-  const Topology topology{*server.map, server.identity.node, server.alive};
+  if (server.shards() == nullptr) return put_error(out, "ERR This instance has cluster support disabled");
+  const Topology topology{*server.shards(), server.identity.node, server.alive};
   switch (id) {
     case CommandId::kClusterInfo: return put_cluster_info(topology, out);
     case CommandId::kClusterMyid:
@@ -225,8 +228,8 @@ void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args a
       if (*index < INT32_MIN || *index > INT32_MAX)
         return put_error(out, "ERR value is out of range, value must between -2147483648 and 2147483647");
       if (*index != 0)
-        return put_error(out,
-                         server.map ? "ERR SELECT is not allowed in cluster mode" : "ERR DB index is out of range");
+        return put_error(
+            out, server.shards() ? "ERR SELECT is not allowed in cluster mode" : "ERR DB index is out of range");
       return put_ok(out);
     }
     case CommandId::kAuth:
@@ -280,7 +283,18 @@ void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args a
     }
     case CommandId::kFunctionFlush: return put_ok(out);
     case CommandId::kStatus: return put_bulk(out, status_json(server));
-    case CommandId::kTransfer: return begin_transfer(server, args[1], out);
+    case CommandId::kAddReplica:
+    case CommandId::kCopies:
+    case CommandId::kDrainNode:
+    case CommandId::kForgetNode:
+    case CommandId::kMap:
+    case CommandId::kMoveReplica:
+    case CommandId::kOperation:
+    case CommandId::kPlan:
+    case CommandId::kRebalance:
+    case CommandId::kRemoveReplica:
+    case CommandId::kSplitShard:
+    case CommandId::kTransfer: return execute_operator(server, spec, args, out);
     case CommandId::kClusterKeyslot: return put_integer(out, slot_of(args[2]));
     case CommandId::kAsking:
     case CommandId::kClusterInfo:

@@ -6,15 +6,16 @@
 #include <memory>
 
 #include "core/fiber/scope.h"
+#include "core/node/conductor.h"
+#include "core/node/groups.h"
 #include "core/node/identity.h"
+#include "core/node/map_cache.h"
 #include "core/node/peers.h"
 #include "core/node/resp_session.h"
 #include "core/node/router.h"
 #include "core/node/server.h"
 #include "core/node/sexp_session.h"
 #include "core/protocol/first_byte.h"
-#include "core/replica/log_writer.h"
-#include "core/replica/replica.h"
 
 namespace mneme::node {
 
@@ -23,12 +24,13 @@ namespace {
 // After the last answer was given, until the connections that are to send it are closed.
 constexpr Duration kLastWords = 5ms;
 
-const GroupId kOnlyGroup{1};
+constexpr Duration kJoinPause = 500ms;  // between attempts
+constexpr uint32_t kClusterVersion = 1;
 
 class Node {
  public:
   Node(Env& env, const Config& config)
-      : env_(env), config_(config), server_{.env = env, .config = config, .identity = identity_} {
+      : env_(env), config_(config), map_(env), server_{.env = env, .config = config, .identity = identity_} {
     server_.max_memory_bytes = config.max_memory_bytes;
     server_.started = env.clock.now();
   }
@@ -37,8 +39,13 @@ class Node {
 
  private:
   Result<void> take_identity();
+  Result<void> check_identity() const;
+  Result<void> load_map();
+  shard::FoundCluster founding() const;
   Result<void> found();
-  Result<void> open_replica(bool newly_founded);
+  Result<void> join();
+  Result<NodeId> admit(Incarnation incarnation, const std::string& address, const std::string& rack);
+  Result<void> open_groups(bool newly_founded);
   Result<void> accept(fiber::Scope& scope);
   void serve(env::Stream& stream);
   void hand_over();
@@ -49,34 +56,36 @@ class Node {
   Env& env_;
   const Config& config_;
   Identity identity_;
+  MapCache map_;
   Server server_;
   std::unique_ptr<env::DirectoryLock> lock_;
   std::unique_ptr<env::Listener> listener_;
   std::unique_ptr<Peers> peers_;
-  std::unique_ptr<wal::Log> log_;
-  std::unique_ptr<replica::LogWriter> log_writer_;
-  std::unique_ptr<replica::Replica> replica_;
+  std::unique_ptr<Groups> groups_;
   std::unique_ptr<Router> router_;
+  std::unique_ptr<Conductor> conductor_;
 };
+
+Result<void> Node::check_identity() const {
+  if (config_.id && identity_.node && identity_.node != config_.id)
+    return fail(ErrorCode::kInvalid,
+                fmt::format("the data directory belongs to node {}, not to node {}: check --id and --data",
+                            identity_.node.value, config_.id.value));
+  if (!identity_.founded() || config_.cluster.empty()) return {};
+  const bool same = identity_.members.size() == config_.cluster.size() &&
+                    std::all_of(config_.cluster.begin(), config_.cluster.end(),
+                                [&](const Member& m) { return static_cast<bool>(identity_.incarnation_of(m.id)); });
+  if (same) return {};
+  return fail(ErrorCode::kInvalid,
+              "--cluster names other nodes than the cluster was founded with: start every node with the same list, or "
+              "this one without");
+}
 
 Result<void> Node::take_identity() {
   auto loaded = load_identity(env_.disk);
   if (loaded) {
     identity_ = std::move(*loaded);
-    if (identity_.node != config_.id)
-      return fail(ErrorCode::kInvalid,
-                  fmt::format("the data directory belongs to node {}, not to node {}: check --id and --data",
-                              identity_.node.value, config_.id.value));
-    if (identity_.founded()) {
-      const bool same = identity_.members.size() == std::max<size_t>(config_.cluster.size(), 1) &&
-                        std::all_of(config_.cluster.begin(), config_.cluster.end(),
-                                    [&](const Member& m) { return static_cast<bool>(identity_.incarnation_of(m.id)); });
-      if (!same)
-        return fail(
-            ErrorCode::kInvalid,
-            "--cluster names other nodes than the cluster was founded with: start every node with the same list");
-    }
-    return {};
+    return check_identity();
   }
   if (loaded.error().code != ErrorCode::kNotFound) return std::unexpected(std::move(loaded).error());
   for (const std::string& name : TRY(env_.disk.list("")))
@@ -85,10 +94,24 @@ Result<void> Node::take_identity() {
                   fmt::format("the data directory has {} but no identity: it is damaged; restore it from "
                               "a backup, or replace this node",
                               name));
-  identity_.node = config_.id;
-  uint64_t drawn = env_.random.draw(Site::kIncarnation, config_.id.value, 0);
+  if (config_.join.empty()) identity_.node = config_.id ? config_.id : NodeId(1);
+  uint64_t drawn = env_.random.draw(Site::kIncarnation, identity_.node.value, 0);
   identity_.incarnation = Incarnation(drawn == 0 ? 1 : drawn);
   return save_identity(env_.disk, identity_);
+}
+
+// What every founder makes the map of, without asking anybody.
+shard::FoundCluster Node::founding() const {
+  shard::FoundCluster command{
+      .cluster = identity_.cluster, .cluster_version = kClusterVersion, .shards = config_.shards};
+  for (auto& [node, incarnation] : identity_.members) {
+    std::string address = env::to_string(config_.listen);
+    for (const Member& member : config_.cluster)
+      if (member.id == node) address = env::to_string(member.address);
+    command.nodes.push_back({node, incarnation, address, address, {}});
+  }
+  command.copies = std::min(config_.copies, static_cast<uint32_t>(command.nodes.size()));
+  return command;
 }
 
 // Learns every member's incarnation, then belongs to the cluster for good. Suspends until all of them have been
@@ -98,64 +121,93 @@ Result<void> Node::found() {
   for (;;) {
     members.clear();
     for (const Member& member : config_.cluster) {
-      Incarnation incarnation = member.id == config_.id ? identity_.incarnation : peers_->known_incarnation(member.id);
+      Incarnation incarnation =
+          member.id == identity_.node ? identity_.incarnation : peers_->known_incarnation(member.id);
       if (incarnation) members.emplace_back(member.id, incarnation);
     }
-    if (config_.cluster.empty()) members = {{config_.id, identity_.incarnation}};
+    if (config_.cluster.empty()) members = {{identity_.node, identity_.incarnation}};
     if (members.size() == std::max<size_t>(config_.cluster.size(), 1)) break;
     TRY(peers_->wait_for_news());
   }
   // Who was wiped hears of the others' incarnations from those who have founded the cluster with another one of its
   // own.
-  const ClusterId cluster = cluster_id_of(members);
+  const ClusterId cluster = cluster_id_of(members, config_.shards, config_.copies);
   for (const Member& member : config_.cluster) {
-    const ClusterId theirs = member.id == config_.id ? ClusterId() : peers_->known_cluster(member.id);
+    const ClusterId theirs = member.id == identity_.node ? ClusterId() : peers_->known_cluster(member.id);
     if (theirs && theirs != cluster)
-      return fail(
-          ErrorCode::kRefused,
-          fmt::format("node {} belongs to cluster {:016x}, which was founded with another data directory of this "
-                      "node or of another one; a wiped or replaced node cannot come back under its old id",
-                      member.id.value, theirs.value));
+      return fail(ErrorCode::kRefused,
+                  fmt::format("node {} belongs to cluster {:016x}, which was founded with another data directory of "
+                              "this node or of another one, or with other --shards or --copies; a wiped or replaced "
+                              "node cannot come back under its old id: give it an empty directory and --join",
+                              member.id.value, theirs.value));
   }
   identity_.members = std::move(members);
   identity_.cluster = cluster;
+  auto map = std::make_shared<shard::Map>();
+  TRY(map->apply(founding()));
+  map_.offer(std::move(map));
   env::log(env_.trace, env::Level::kInfo, "node", "cluster {:016x} founded", identity_.cluster.value);
+  return map_.save();
+}
+
+Result<void> Node::join() {
+  for (size_t attempt = 0;; ++attempt) {
+    const env::Address& address = config_.join[attempt % config_.join.size()];
+    auto id = peers_->join(address);
+    if (id) {
+      identity_.node = *id;
+      identity_.cluster = map_.map().cluster();
+      env::log(env_.trace, env::Level::kInfo, "node", "joined cluster {:016x} as node {}", identity_.cluster.value,
+               id->value);
+      return map_.save();
+    }
+    if (id.error().code == ErrorCode::kRefused || id.error().code == ErrorCode::kUnsupported)
+      return std::unexpected(id.error());
+    env::log(env_.trace, env::Level::kWarn, "node", "cannot join through {}: {}", env::to_string(address),
+             id.error().message);
+    env_.clock.sleep_for(env_.scheduler, kJoinPause);
+  }
+}
+
+Result<NodeId> Node::admit(Incarnation incarnation, const std::string& address, const std::string& rack) {
+  auto told = TRY(conductor_->tell({shard::AddNode{incarnation, address, address, rack}},
+                                   env_.clock.now() + config_.request_timeout));
+  const shard::Answer answer = TRY(std::move(told.front()));
+  // The joining node gets the map with the answer: one that has it.
+  while (!map_.map().node(answer.node)) map_.wait_for_change(map_.version());
+  return answer.node;
+}
+
+// A copy of the map that is lost costs a founder nothing: the others have newer ones.
+Result<void> Node::load_map() {
+  auto loaded = map_.load();
+  if (loaded) return {};
+  env::log(env_.trace, env::Level::kWarn, "node", "{}", loaded.error().message);
+  if (identity_.members.empty())
+    return fail(ErrorCode::kCorrupt, fmt::format("{}; remove this node with `mneme cluster remove`, and let it join "
+                                                 "again with an empty data directory",
+                                                 loaded.error().message));
+  auto map = std::make_shared<shard::Map>();
+  TRY(map->apply(founding()));
+  map_.offer(std::move(map));
   return {};
 }
 
-Result<void> Node::open_replica(bool newly_founded) {
-  log_ = TRY(wal::Log::open(env_, {identity_.cluster, identity_.node, identity_.incarnation},
-                            {.directory = "wal",
-                             .segment_bytes = config_.segment_bytes,
-                             .max_frame_bytes = std::min(limits::kMaxFrameBytes, config_.segment_bytes / 2),
-                             .has_peers = config_.cluster.size() > 1,
-                             .must_exist = !newly_founded}));
-  if (newly_founded) TRY(save_identity(env_.disk, identity_));
-  log_writer_ = std::make_unique<replica::LogWriter>(env_, *log_);
-
-  wal::GroupState recovered{.group = kOnlyGroup, .suspect = log_->unknown_groups_suspect()};
-  for (wal::GroupState& group : log_->take_recovered())
-    if (group.group == kOnlyGroup) recovered = std::move(group);
-  std::vector<ReplicaId> voters;
-  for (auto& [node, incarnation] : identity_.members) voters.push_back(ReplicaId(node));
-  replica::ReplicaConfig config{
-      .group = kOnlyGroup,
-      .raft = {.id = ReplicaId(config_.id),
-               .voters = std::move(voters),
-               .election_timeout = config_.election_timeout,
-               .heartbeat_interval = config_.heartbeat_interval,
-               .max_append_bytes = config_.max_append_bytes,
-               .max_inflight_appends = config_.max_inflight_appends,
-               .max_uncommitted_bytes = config_.max_uncommitted_bytes},
-      .directory = fmt::format("group-{}", kOnlyGroup.value),
-      .checkpoint_log_bytes = config_.checkpoint_log_bytes,
-      .keep_entries = config_.keep_entries,
+Result<void> Node::open_groups(bool newly_founded) {
+  groups_ = std::make_unique<Groups>(env_, config_, identity_, map_, *peers_,
+                                     [this](NodeId node) { return peers_->silent_for(node); });
+  TRY(groups_->open(newly_founded));
+  router_ = std::make_unique<Router>(env_, config_, identity_, *groups_, map_, *peers_);
+  conductor_ = std::make_unique<Conductor>(env_, config_, identity_, *groups_, map_, *peers_, *router_);
+  peers_->attach(groups_.get(), [this](Incarnation incarnation, const std::string& address, const std::string& rack) {
+    return admit(incarnation, address, rack);
+  });
+  server_.groups = groups_.get();
+  server_.map = &map_;
+  server_.conductor = conductor_.get();
+  server_.alive = [this](NodeId node) {
+    return node == identity_.node || peers_->silent_for(node) < 2 * config_.election_timeout;
   };
-  replica_ = TRY(
-      replica::Replica::open(env_, std::move(config), *log_writer_, *peers_, std::move(recovered), config_.observer));
-  router_ = std::make_unique<Router>(env_, config_, identity_, *replica_, *peers_);
-  peers_->attach(replica_.get());
-  server_.replica = replica_.get();
   server_.router = router_.get();
   return {};
 }
@@ -202,24 +254,35 @@ void Node::serve(env::Stream& stream) {
 
 // Who took over finds out what becomes of what is in the log, and so does whoever waits for it here.
 void Node::hand_over() {
-  if (!replica_) return;
-  (void)replica_->hand_over();
-  const raft::Raft& raft = replica_->raft();
-  auto in_time = [&](auto&& fn) {
-    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.election_timeout,
-                               [&]() -> Result<void> { return fn(), Result<void>(); });
+  if (!groups_) return;
+  const Instant patience = env_.clock.now() + config_.election_timeout;
+  auto in_time = [&](Instant until, auto&& fn) {
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), until, [&]() -> Result<void> {
+      fn();
+      return {};
+    });
   };
-  in_time([&] {
-    while (raft.transferring_to()) replica_->wait_for_leader_change();
-  });
-  in_time([&] { replica_->wait_for_proposals(); });
+  std::vector<std::shared_ptr<replica::Replica>> led;
+  for (const auto& [group, replica] : groups_->all()) {
+    if (replica->raft().role() != raft::Role::kLeader) continue;
+    (void)replica->hand_over();
+    led.push_back(replica);
+  }
+  for (const auto& replica : led)
+    in_time(patience, [&] {
+      while (replica->raft().transferring_to()) replica->wait_for_leader_change();
+    });
+  const Instant last = env_.clock.now() + config_.election_timeout;
+  for (const auto& replica : led) in_time(last, [&] { replica->wait_for_proposals(); });
   env_.clock.sleep_for(env_.scheduler, kLastWords);
 }
 
 Result<void> Node::run(const Listening& listening, Ending* ending) {
   lock_ = TRY(env_.disk.lock(""));
   TRY(take_identity());
-  peers_ = std::make_unique<Peers>(env_, config_, identity_);
+  if (identity_.founded()) TRY(load_map());
+  peers_ = std::make_unique<Peers>(env_, config_, identity_, map_);
+  server_.peers = peers_.get();
   return fiber::with_scope(env_.scheduler, [&](fiber::Scope& scope) -> Result<void> {
     if (ending)
       scope.spawn("ending", [this, ending, &scope] {
@@ -232,12 +295,14 @@ Result<void> Node::run(const Listening& listening, Ending* ending) {
     scope.spawn("accept", [this, &scope] { return accept(scope); });
     peers_->start(scope);
     const bool newly_founded = !identity_.founded();
-    if (newly_founded) TRY(found());
-    TRY(open_replica(newly_founded));
-    scope.spawn("log", [&] { return log_writer_->run(); });
-    scope.spawn("segments", [&] { return log_writer_->run_segments(); });
-    scope.spawn("checkpoints", [&] { return replica_->run_checkpoints(); });
-    return replica_->run();
+    if (newly_founded && !config_.join.empty())
+      TRY(join());
+    else if (newly_founded)
+      TRY(found());
+    TRY(open_groups(newly_founded));
+    groups_->start(scope);
+    conductor_->start(scope);
+    return map_.run();
   });
 }
 

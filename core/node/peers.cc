@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/node/groups.h"
+#include "core/node/peer_link.h"
 #include "core/protocol/reply_reader.h"
 #include "core/raft/codec.h"
 
@@ -18,13 +20,16 @@ namespace {
 constexpr Duration kFirstReconnectDelay = 20ms;
 constexpr Duration kLastReconnectDelay = 1s;
 constexpr Duration kHandshakeTimeout = 5s;
+constexpr Duration kJoinTimeout = 10s;
+constexpr Duration kMapPause = 1s;
 constexpr size_t kMaxForwards = 4096;  // served at once for other nodes
 constexpr size_t kMaxSentences = 512;
 
-// Body of kForward: request number u64, the rest a batch (core/kv/batch.h) whose origin is the sender.
+// Body of kForward: request number u64, group u64, the rest a batch (core/kv/batch.h) whose origin is the sender.
 // An answer travels as one or more kForwardReply frames in a row, because replies may be longer than a frame.
 // Body of kForwardReply: request number u64, outcome u8, whether more of it follows u8, then a piece of the content.
-// Content of kDone: u32 count, the replies as counted blobs; otherwise: a counted sentence.
+// Content of kDone: u32 count, the replies as counted blobs; otherwise: who leads u64 (0: not known), a counted
+// sentence.
 constexpr size_t kForwardPieceBytes = 8 * limits::kMiB;
 constexpr size_t kMaxForwardReplyBytes = 3 * limits::kMaxReplyBytes;
 static_assert(kForwardPieceBytes + 64 <= limits::kMaxPeerFrameBytes);
@@ -38,6 +43,7 @@ void put_forward_reply(protocol::PeerFrameWriter& frames, std::string& out, uint
     content_writer.u32(static_cast<uint32_t>(call.replies.size()));
     for (size_t i = 0; i < call.replies.size(); ++i) content_writer.blob(call.replies[i]);
   } else {
+    content_writer.id(call.leader);
     content_writer.blob(std::string_view(call.reason).substr(0, kMaxSentences));
   }
   std::string_view rest = content;
@@ -66,54 +72,89 @@ Result<size_t> read_more(env::Stream& stream, std::string& buffer, size_t at_lea
   return got;
 }
 
-struct Peers::Link {
-  Link(fiber::Scheduler& scheduler, Member m) : member(std::move(m)), filled(scheduler) {}
-  Member member;
-  Incarnation incarnation;  // as it said last
-  ClusterId cluster;        // the same; 0: it has not founded one
-  bool connected = false;
-  protocol::PeerFrameWriter writer;
-  std::string outbox;
-  fiber::Condition filled;
-  uint64_t attempts = 0;
-  bool sending_snapshot = false;
-  std::vector<env::Stream*> inbound;  // its control connections to us, oldest first
-};
-
-Peers::Peers(Env& env, const Config& config, const Identity& identity)
-    : env_(env), config_(config), identity_(identity), news_(env.scheduler) {
-  for (const Member& member : config.cluster)
-    if (member.id != config.id) links_.push_back(std::make_unique<Link>(env.scheduler, member));
+Peers::Peers(Env& env, const Config& config, const Identity& identity, MapCache& map)
+    : env_(env),
+      config_(config),
+      identity_(identity),
+      map_(map),
+      news_(env.scheduler),
+      life_(std::max<uint64_t>(1, env.random.draw(Site::kProcessLife, identity.incarnation.value, 0))) {
+  if (!identity_.founded())
+    for (const Member& member : config.cluster)
+      if (member.id != identity_.node) add_link(member);
 }
 
 Peers::~Peers() = default;
 
 Peers::Link* Peers::find(NodeId peer) {
-  for (auto& link : links_)
-    if (link->member.id == peer) return link.get();
-  return nullptr;
+  auto at = std::lower_bound(links_.begin(), links_.end(), peer,
+                             [](const auto& link, NodeId id) { return link->member.id < id; });
+  return at != links_.end() && (*at)->member.id == peer ? at->get() : nullptr;
 }
 
-bool* Peers::sending_snapshot_to(NodeId peer) {
-  Link* link = find(peer);
-  return link ? &link->sending_snapshot : nullptr;
+const Peers::Link* Peers::find(NodeId peer) const { return const_cast<Peers*>(this)->find(peer); }
+
+void Peers::add_link(const Member& member) {
+  auto at = std::lower_bound(links_.begin(), links_.end(), member.id,
+                             [](const auto& link, NodeId id) { return link->member.id < id; });
+  Link& link = **links_.insert(at, std::make_unique<Link>(env_.scheduler, member));
+  link.heard_at = link.sent_at = link.map_sent_at = env_.clock.now();
+  if (scope_) scope_->spawn("link", [this, &link] { return keep_connected(link); });
 }
 
 void Peers::start(fiber::Scope& scope) {
-  scope_ = &scope;
   for (auto& link : links_) scope.spawn("link", [this, &link = *link] { return keep_connected(link); });
+  scope_ = &scope;
+  scope.spawn("links", [this] { return keep_links(); });
+  scope.spawn("pings", [this] { return keep_pinging(); });
+}
+
+// Links are made for all nodes of the map and never taken away: one that was removed is refused.
+void Peers::update_links() {
+  for (const auto& [id, node] : map_.map().nodes()) {
+    if (id == identity_.node || node.state == shard::NodeState::kRemoved || find(id)) continue;
+    auto address = env::parse_address(node.peer_address);
+    if (address) add_link({id, std::move(*address)});
+  }
+}
+
+Result<void> Peers::keep_links() {
+  for (;;) {
+    const uint64_t version = map_.version();
+    if (identity_.founded()) update_links();
+    map_.wait_for_change(version);
+  }
+}
+
+Result<void> Peers::keep_pinging() {
+  for (;;) {
+    env_.clock.sleep_for(env_.scheduler, config_.heartbeat_interval);
+    const Instant now = env_.clock.now();
+    for (auto& link : links_) {
+      if (!link->connected || now < link->sent_at + config_.heartbeat_interval) continue;
+      const size_t frame = protocol::PeerFrameWriter::begin(link->outbox);
+      Writer writer(link->outbox);
+      writer.u64(life_);
+      writer.u64(map_.version());
+      link->writer.end(link->outbox, frame, FrameType::kPing);
+      link->filled.notify_one();
+    }
+  }
+}
+
+Duration Peers::silent_for(NodeId node) const {
+  const Link* link = find(node);
+  return link ? env_.clock.now() - link->heard_at : Duration(0);
 }
 
 Incarnation Peers::known_incarnation(NodeId peer) const {
-  for (auto& link : links_)
-    if (link->member.id == peer) return link->incarnation;
-  return Incarnation();
+  const Link* link = find(peer);
+  return link ? link->incarnation : Incarnation();
 }
 
 ClusterId Peers::known_cluster(NodeId peer) const {
-  for (auto& link : links_)
-    if (link->member.id == peer) return link->cluster;
-  return ClusterId();
+  const Link* link = find(peer);
+  return link ? link->cluster : ClusterId();
 }
 
 Result<void> Peers::wait_for_news() {
@@ -124,51 +165,70 @@ Result<void> Peers::wait_for_news() {
 
 // --- Outgoing
 
-Result<std::unique_ptr<env::Stream>> Peers::connect(const Member& peer, protocol::Purpose purpose) {
+Result<std::unique_ptr<env::Stream>> Peers::greet(const env::Address& address, const protocol::Hello& hello,
+                                                  protocol::Answer& answer, std::string& rest) {
+  auto stream = TRY(env_.network.connect(address));
+  std::string buffer;
+  protocol::put_hello(buffer, hello);
+  TRY(stream->write(as_bytes(buffer)));
+  buffer.clear();
+  for (;;) {
+    auto said = protocol::read_answer(buffer);
+    if (said.progress == Progress::kError) return std::unexpected(said.error);
+    if (said.progress == Progress::kDone) {
+      answer = std::move(said.value);
+      rest = buffer.substr(said.consumed);
+      if (!answer.accepted) return fail(ErrorCode::kInvalid, answer.refusal);
+      return stream;
+    }
+    if (TRY(read_more(*stream, buffer, said.need)) == 0)
+      return fail(ErrorCode::kClosed, "the other side closed the connection");
+  }
+}
+
+Incarnation Peers::expected_incarnation(NodeId node) const {
+  if (const shard::Node* known = map_.map().node(node)) return known->incarnation;
+  return identity_.incarnation_of(node);
+}
+
+void Peers::note(Link& link, ClusterId cluster, Incarnation incarnation) {
+  link.cluster = cluster;
+  if (link.incarnation == incarnation) return;
+  link.incarnation = incarnation;
+  news_.notify_all();
+}
+
+Result<std::unique_ptr<env::Stream>> Peers::connect(Link& link, protocol::Purpose purpose) {
   return fiber::with_deadline(
       env_.scheduler, env_.clock.timers(), env_.clock.now() + kHandshakeTimeout,
       [&]() -> Result<std::unique_ptr<env::Stream>> {
-        auto stream = TRY(env_.network.connect(peer.address));
-        std::string buffer;
-        protocol::put_hello(buffer, {.purpose = purpose,
-                                     .cluster = identity_.cluster,
-                                     .sender = identity_.node,
-                                     .incarnation = identity_.incarnation,
-                                     .receiver = peer.id});
-        TRY(stream->write(as_bytes(buffer)));
-        buffer.clear();
-        for (;;) {
-          auto answer = protocol::read_answer(buffer);
-          if (answer.progress == Progress::kError) return std::unexpected(answer.error);
-          if (answer.progress == Progress::kMore) {
-            if (TRY(read_more(*stream, buffer, answer.need)) == 0)
-              return fail(ErrorCode::kClosed, "the other side closed the connection");
-            continue;
-          }
-          const protocol::Answer& said = answer.value;
-          if (!said.accepted) return fail(ErrorCode::kInvalid, said.refusal);
-          if (said.sender != peer.id)
-            return fail(ErrorCode::kInvalid, fmt::format("{} is node {}, not node {}", env::to_string(peer.address),
-                                                         said.sender.value, peer.id.value));
-          Link* link = find(peer.id);
-          link->cluster = said.cluster;
-          if (link->incarnation != said.incarnation) {
-            link->incarnation = said.incarnation;
-            news_.notify_all();
-          }
-          if (identity_.founded() && identity_.incarnation_of(peer.id) != said.incarnation)
-            return fail(ErrorCode::kUnavailable, fmt::format("node {} has another data directory than when the cluster "
-                                                             "was founded; it was wiped or replaced",
-                                                             peer.id.value));
-          return stream;
-        }
+        const NodeId peer = link.member.id;
+        protocol::Answer said;
+        std::string rest;
+        auto stream = TRY(greet(link.member.address,
+                                {.purpose = purpose,
+                                 .cluster = identity_.cluster,
+                                 .sender = identity_.node,
+                                 .incarnation = identity_.incarnation,
+                                 .receiver = peer},
+                                said, rest));
+        if (said.sender != peer)
+          return fail(ErrorCode::kInvalid,
+                      fmt::format("{} is node {}, not node {}", env::to_string(link.member.address), said.sender.value,
+                                  peer.value));
+        note(link, said.cluster, said.incarnation);
+        if (identity_.founded() && expected_incarnation(peer) != said.incarnation)
+          return fail(ErrorCode::kUnavailable, fmt::format("node {} has another data directory than the cluster knows; "
+                                                           "it was wiped or replaced",
+                                                           peer.value));
+        return stream;
       });
 }
 
 Result<void> Peers::keep_connected(Link& link) {
   Duration delay = kFirstReconnectDelay;
   for (;;) {
-    auto stream = connect(link.member, protocol::Purpose::kControl);
+    auto stream = connect(link, protocol::Purpose::kControl);
     if (stream) {
       delay = kFirstReconnectDelay;
       env::log(env_.trace, env::Level::kInfo, "peers", "connected to n{}", link.member.id.value);
@@ -186,6 +246,7 @@ Result<void> Peers::keep_connected(Link& link) {
         for (;;) {
           link.filled.wait_until([&] { return !link.outbox.empty(); });
           std::swap(sending, link.outbox);
+          link.sent_at = env_.clock.now();
           TRY((*stream)->write(as_bytes(sending)));
           sending.clear();
         }
@@ -194,10 +255,7 @@ Result<void> Peers::keep_connected(Link& link) {
       link.outbox.clear();
       env::log(env_.trace, env::Level::kInfo, "peers", "lost n{}: {}", link.member.id.value,
                ended ? "closed" : ended.error().message);
-      if (replica_) {
-        replica_->unreachable(link.member.id);
-        replica_->forward_lost(link.member.id);
-      }
+      if (groups_) groups_->unreachable(link.member.id);
     } else {
       if (stream.error().code == ErrorCode::kInvalid && !identity_.founded()) {
         refusal_ = Error{ErrorCode::kRefused, stream.error().message};
@@ -223,19 +281,89 @@ void Peers::send(GroupId group, const raft::Message& message) {
   link->filled.notify_one();
 }
 
-bool Peers::forward(NodeId leader, replica::Call& call) {
-  Link* link = find(leader);
+bool Peers::forward(NodeId to, GroupId group, replica::Call& call) {
+  Link* link = find(to);
   if (!link || !link->connected || link->outbox.size() > limits::kMaxPeerQueueBytes) return false;
   const size_t frame = protocol::PeerFrameWriter::begin(link->outbox);
   Writer writer(link->outbox);
   writer.u64(call.origin.request);
-  writer.raw(call.commands.encode({.epoch = replica::kShardEpoch, .origin = call.origin}));
+  writer.id(group);
+  writer.raw(call.commands.encode({.epoch = call.epoch, .origin = call.origin}));
   link->writer.end(link->outbox, frame, FrameType::kForward);
   link->filled.notify_one();
-  call.forwarded_to = leader;
-  replica_->watch(call);
+  call.forwarded_to = to;
+  groups_->forwarded().watch(call);
   env_.trace.reached(Probe::forwarded_to_leader);
   return true;
+}
+
+// --- Joining
+
+Result<NodeId> Peers::join(const env::Address& address) {
+  return fiber::with_deadline(
+      env_.scheduler, env_.clock.timers(), env_.clock.now() + kJoinTimeout, [&]() -> Result<NodeId> {
+        protocol::Answer said;
+        std::string buffer;
+        auto stream = TRY(
+            greet(address, {.purpose = protocol::Purpose::kJoin, .incarnation = identity_.incarnation}, said, buffer));
+        std::string body;
+        Writer writer(body);
+        writer.blob(env::to_string(config_.listen));
+        writer.blob(config_.rack);
+        std::string out;
+        protocol::PeerFrameWriter frames;
+        frames.put(out, FrameType::kJoin, body);
+        TRY(stream->write(as_bytes(out)));
+        protocol::PeerFrameParser parser;
+        for (;;) {
+          auto step = parser.next(buffer);
+          if (step.progress == Progress::kError) return std::unexpected(step.error);
+          if (step.progress == Progress::kMore) {
+            if (TRY(read_more(*stream, buffer, step.need)) == 0)
+              return fail(ErrorCode::kClosed, "the other side closed the connection");
+            continue;
+          }
+          Reader reader(step.body);
+          const NodeId id = reader.id<NodeId>();
+          if (step.type != FrameType::kJoinReply || !reader.ok())
+            return fail(ErrorCode::kCorrupt, "the answer to joining is malformed");
+          const std::string_view rest = as_text(reader.raw(reader.remaining()));
+          if (!id) return fail(ErrorCode::kRefused, std::string(rest.substr(0, kMaxSentences)));
+          map_.offer(std::make_shared<const shard::Map>(TRY(shard::Map::decode(rest))));
+          if (map_.map().cluster() != said.cluster || !map_.map().node(id))
+            return fail(ErrorCode::kCorrupt, "the map that came with the answer does not have this node");
+          return id;
+        }
+      });
+}
+
+Result<void> Peers::serve_joining(env::Stream& stream, Incarnation incarnation, std::string& buffer) {
+  protocol::PeerFrameParser parser;
+  for (;;) {
+    auto step = parser.next(buffer);
+    if (step.progress == Progress::kError) return std::unexpected(step.error);
+    if (step.progress == Progress::kMore) {
+      if (TRY(read_more(stream, buffer, step.need)) == 0) return {};
+      continue;
+    }
+    Reader reader(step.body);
+    const std::string address(reader.blob());
+    const std::string rack(reader.blob());
+    if (step.type != FrameType::kJoin || !reader.ok() || !reader.at_end())
+      return fail(ErrorCode::kCorrupt, "a request to join is malformed");
+    Result<NodeId> id = fail(ErrorCode::kUnavailable, "the node is starting; try again in a moment");
+    if (admit_) id = admit_(incarnation, address, rack);
+    std::string body;
+    Writer writer(body);
+    writer.id(id ? *id : NodeId());
+    if (id)
+      map_.map().encode(body);
+    else
+      body += id.error().message;
+    std::string out;
+    protocol::PeerFrameWriter().put(out, FrameType::kJoinReply, body);
+    return stream.write(as_bytes(out));
+  }
 }
 
 // --- Incoming
@@ -251,25 +379,35 @@ protocol::Answer Peers::judge(const protocol::Hello& hello) {
     return refuse(fmt::format("node {} speaks peer versions {} to {}, you speak {} to {}", identity_.node.value,
                               protocol::kMinPeerVersion, protocol::kMaxPeerVersion, hello.min_version,
                               hello.max_version));
+  answer.version = *version;
+  if (hello.purpose == protocol::Purpose::kJoin) {
+    if (!identity_.founded() || !admit_) return refuse("this node is in no cluster yet; try again in a moment");
+    answer.accepted = true;
+    return answer;
+  }
   if (hello.receiver != identity_.node)
     return refuse(
         fmt::format("this is node {}, not node {}: check --cluster", identity_.node.value, hello.receiver.value));
   if (!find(hello.sender))
     return refuse(
         fmt::format("node {} does not know a node {}: check --cluster", identity_.node.value, hello.sender.value));
-  if (identity_.founded() && identity_.incarnation_of(hello.sender) != hello.incarnation) {
+  if (identity_.founded() && expected_incarnation(hello.sender) != hello.incarnation) {
     env_.trace.reached(Probe::wiped_node_refused);
     return refuse(
-        fmt::format("node {} was founded with another data directory; a wiped or replaced node cannot come back "
-                    "under its old id, or the cluster could forget what it acknowledged",
+        fmt::format("node {} is known with another data directory; a wiped or replaced node cannot come back "
+                    "under its old id, or the cluster could forget what it acknowledged: start it with an empty "
+                    "directory and --join",
                     hello.sender.value));
   }
+  if (const shard::Node* node = map_.map().node(hello.sender); node && node->state == shard::NodeState::kRemoved)
+    return refuse(fmt::format("node {} was removed from the cluster", hello.sender.value));
   if (identity_.founded() && hello.cluster && hello.cluster != identity_.cluster)
     return refuse(fmt::format("node {} belongs to another cluster", identity_.node.value));
   answer.accepted = true;
-  answer.version = *version;
   return answer;
 }
+
+void Peers::heard(Link& link) { link.heard_at = env_.clock.now(); }
 
 void Peers::serve(env::Stream& stream, std::string buffer) {
   for (;;) {
@@ -286,14 +424,13 @@ void Peers::serve(env::Stream& stream, std::string buffer) {
     protocol::put_answer(out, answer);
     if (!stream.write(as_bytes(out)) || !answer.accepted) return;
     const NodeId from = hello.value.sender;
-    Link& link = *find(from);
-    link.cluster = hello.value.cluster;
-    if (link.incarnation != hello.value.incarnation) {
-      link.incarnation = hello.value.incarnation;
-      news_.notify_all();
-    }
     Result<void> ended;
-    if (hello.value.purpose == protocol::Purpose::kControl) {
+    if (hello.value.purpose == protocol::Purpose::kJoin) {
+      ended = serve_joining(stream, hello.value.incarnation, buffer);
+    } else if (hello.value.purpose == protocol::Purpose::kControl) {
+      Link& link = *find(from);
+      note(link, hello.value.cluster, hello.value.incarnation);
+      heard(link);
       // A peer that came back may leave its old connection half-open: the one before is read to its end, older ones are
       // closed, so that they cannot gather.
       auto& streams = link.inbound;
@@ -310,6 +447,7 @@ void Peers::serve(env::Stream& stream, std::string buffer) {
       ended = fiber::with_scope(env_.scheduler,
                                 [&](fiber::Scope& scope) { return serve_control(scope, stream, from, buffer); });
     } else {
+      note(*find(from), hello.value.cluster, hello.value.incarnation);
       ended = serve_bulk(stream, from, buffer);
     }
     if (!ended) env::log(env_.trace, env::Level::kDebug, "peers", "from n{}: {}", from.value, ended.error().message);
@@ -326,7 +464,10 @@ Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, Node
     if (step.progress == Progress::kError) return std::unexpected(step.error);
     if (step.progress == Progress::kDone) {
       const auto& streams = find(from)->inbound;  // without this one when it was closed for newer ones
-      if (streams.empty() || streams.back() != &stream) env_.trace.reached(Probe::old_connection_bytes_late);
+      if (streams.empty() || streams.back() != &stream)
+        env_.trace.reached(Probe::old_connection_bytes_late);
+      else
+        heard(*find(from));
       TRY(take_control(scope, from, step.type, step.body, pieces));
       used += step.consumed;
       continue;
@@ -339,62 +480,101 @@ Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, Node
 
 Result<void> Peers::take_control(fiber::Scope& scope, NodeId from, FrameType type, std::string_view body,
                                  std::string& pieces) {
-  if (!replica_) return {};
-  Reader reader(body);
+  if (!groups_) return {};
   switch (type) {
-    case FrameType::kRaft: {
-      reader.id<GroupId>();
-      const uint32_t generation = reader.u32();
-      if (!reader.ok()) return fail(ErrorCode::kCorrupt, "a raft frame is too short");
-      auto message = TRY(raft::decode(as_text(reader.raw(reader.remaining()))));
-      // Who sends is what the handshake says; a message that claims otherwise is a bug or worse.
-      if (message.from.node() != from) return fail(ErrorCode::kCorrupt, "a raft message names another sender");
-      if (message.to.generation() != generation)
-        return fail(ErrorCode::kCorrupt, "a raft message is for another replica than its frame");
-      if (message.type != raft::MessageType::kSnapshot) replica_->step(std::move(message));
-      return {};
-    }
+    case FrameType::kRaft: return take_raft(from, body);
     case FrameType::kForward: take_forward(scope, from, body); return {};
-    case FrameType::kForwardReply: {
-      const uint64_t request = reader.u64();
-      const auto outcome = static_cast<Outcome>(reader.u8());
-      const uint8_t more = reader.u8();
-      if (!reader.ok() || more > 1) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
-      if (more == 1 || !pieces.empty()) {
-        if (pieces.size() + reader.remaining() > kMaxForwardReplyBytes)
-          return fail(ErrorCode::kTooLarge, "a forwarded reply is too long");
-        pieces += as_text(reader.raw(reader.remaining()));
-        if (more == 1) return {};
-      }
-      const std::string whole = std::exchange(pieces, {});
-      if (!whole.empty()) reader = Reader(whole);
-      replica::ReplySet replies;
-      std::string_view reason;
-      if (outcome == Outcome::kDone) {
-        const uint32_t count = reader.u32();
-        for (uint32_t i = 0; i < count && reader.ok(); ++i) {
-          std::string_view reply = reader.blob();
-          auto length = protocol::reply_length(reply);
-          if (!length || *length != reply.size()) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
-          replies.add(reply);
-        }
-      } else if (outcome == Outcome::kNotDone || outcome == Outcome::kUnknown) {
-        reason = reader.blob();
-      } else {
-        return fail(ErrorCode::kCorrupt, "a forwarded reply has no known outcome");
-      }
-      if (!reader.ok() || !reader.at_end()) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
-      replica_->forward_answered(request, outcome, std::move(replies), reason);
-      return {};
-    }
-    case FrameType::kPing: return {};
-    default: return fail(ErrorCode::kCorrupt, "a snapshot frame on a control connection");
+    case FrameType::kForwardReply: return take_forward_reply(body, pieces);
+    case FrameType::kPing: return take_ping(from, body);
+    case FrameType::kMap: return take_map(body);
+    default: return fail(ErrorCode::kCorrupt, "a frame that does not belong on a control connection");
   }
+}
+
+Result<void> Peers::take_raft(NodeId from, std::string_view body) {
+  Reader reader(body);
+  const GroupId group = reader.id<GroupId>();
+  const uint32_t generation = reader.u32();
+  if (!reader.ok()) return fail(ErrorCode::kCorrupt, "a raft frame is too short");
+  auto message = TRY(raft::decode(as_text(reader.raw(reader.remaining()))));
+  // Who sends is what the handshake says; a message that claims otherwise is a bug or worse.
+  if (message.from.node() != from) return fail(ErrorCode::kCorrupt, "a raft message names another sender");
+  if (message.to.generation() != generation)
+    return fail(ErrorCode::kCorrupt, "a raft message is for another replica than its frame");
+  // One that is not here is not made by a message: only the shard map does that.
+  replica::Replica* replica = groups_->find(group);
+  if (!replica || replica->id() != message.to || message.type == raft::MessageType::kSnapshot) return {};
+  replica->step(std::move(message));
+  return {};
+}
+
+Result<void> Peers::take_forward_reply(std::string_view body, std::string& pieces) {
+  Reader reader(body);
+  const uint64_t request = reader.u64();
+  const auto outcome = static_cast<Outcome>(reader.u8());
+  const uint8_t more = reader.u8();
+  if (!reader.ok() || more > 1) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
+  if (more == 1 || !pieces.empty()) {
+    if (pieces.size() + reader.remaining() > kMaxForwardReplyBytes)
+      return fail(ErrorCode::kTooLarge, "a forwarded reply is too long");
+    pieces += as_text(reader.raw(reader.remaining()));
+    if (more == 1) return {};
+  }
+  const std::string whole = std::exchange(pieces, {});
+  if (!whole.empty()) reader = Reader(whole);
+  replica::ReplySet replies;
+  std::string_view reason;
+  NodeId leader;
+  if (outcome == Outcome::kDone) {
+    const uint32_t count = reader.u32();
+    for (uint32_t i = 0; i < count && reader.ok(); ++i) {
+      std::string_view reply = reader.blob();
+      auto length = protocol::reply_length(reply);
+      if (!length || *length != reply.size()) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
+      replies.add(reply);
+    }
+  } else if (outcome == Outcome::kNotDone || outcome == Outcome::kUnknown) {
+    leader = reader.id<NodeId>();
+    reason = reader.blob();
+  } else {
+    return fail(ErrorCode::kCorrupt, "a forwarded reply has no known outcome");
+  }
+  if (!reader.ok() || !reader.at_end()) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
+  groups_->forwarded().answered(request, outcome, std::move(replies), reason, leader);
+  return {};
+}
+
+Result<void> Peers::take_ping(NodeId from, std::string_view body) {
+  Reader reader(body);
+  const uint64_t life = reader.u64();
+  const uint64_t version = reader.u64();
+  if (!reader.ok() || !reader.at_end()) return fail(ErrorCode::kCorrupt, "a ping is malformed");
+  Link& link = *find(from);
+  if (link.life != life) {
+    link.life = life;
+    groups_->restarted(from);
+  }
+  if (version >= map_.version() || !link.connected || link.outbox.size() > limits::kMaxPeerQueueBytes) return {};
+  // Not again before it can have arrived.
+  if (link.map_sent == map_.version() && env_.clock.now() < link.map_sent_at + kMapPause) return {};
+  link.map_sent = map_.version();
+  link.map_sent_at = env_.clock.now();
+  const size_t frame = protocol::PeerFrameWriter::begin(link.outbox);
+  map_.map().encode(link.outbox);
+  link.writer.end(link.outbox, frame, FrameType::kMap);
+  link.filled.notify_one();
+  return {};
+}
+
+Result<void> Peers::take_map(std::string_view body) {
+  map_.offer(std::make_shared<const shard::Map>(TRY(shard::Map::decode(body))));
+  return {};
 }
 
 void Peers::take_forward(fiber::Scope& scope, NodeId from, std::string_view body) {
   Reader reader(body);
   const uint64_t request = reader.u64();
+  const GroupId group = reader.id<GroupId>();
   auto answer = [this, from, request](const replica::Call& call) {
     Link* link = find(from);
     if (!link->connected || link->outbox.size() > limits::kMaxPeerQueueBytes) return;
@@ -425,23 +605,28 @@ void Peers::take_forward(fiber::Scope& scope, NodeId from, std::string_view body
     }
   }
   if (why.empty() && forwards_ >= kMaxForwards) why = "too many forwarded requests";
+  if (why.empty() && !groups_->find(group)) why = "this node has no replica of the shard";
   if (!why.empty()) {
     replica::Call refused(env_.scheduler, {}, served->commands);
     refused.settle(Outcome::kNotDone, why);
     return answer(refused);
   }
-  scope.spawn("forward", [this, served, answer] {
+  scope.spawn("forward", [this, group, served, answer] {
     struct Count {
       size_t& count;
       explicit Count(size_t& c) : count(c) { ++count; }
       ~Count() { --count; }
     } count(forwards_);
     replica::Call call(env_.scheduler, served->header.origin, served->commands);
-    if (served->commands.writes()) {
+    call.epoch = served->header.epoch;
+    replica::Replica* replica = groups_->find(group);
+    if (!replica) {
+      call.settle(Outcome::kNotDone, "this node has no replica of the shard");
+    } else if (served->commands.writes()) {
       call.payload = served->payload;
-      replica_->propose(call);
+      replica->propose(call);
     } else {
-      replica_->read(call);
+      replica->read(call);
     }
     // The sender has its own deadline; ours only bounds what is kept here.
     auto waited = fiber::with_deadline(env_.scheduler, env_.clock.timers(),

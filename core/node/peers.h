@@ -1,8 +1,10 @@
 // The connections to other nodes: one outgoing control connection per peer, on which all of this node's messages to it
-// travel, and a bulk connection for as long as a snapshot is sent. Their control connections to us bring theirs.
+// travel, whatever their group, and a bulk connection for as long as a snapshot is sent. Their control connections to
+// us bring theirs.
 //
 // Messages are encoded into the connection's outbox at once; without a connection they are lost, which Raft expects.
-// The outbox is bounded: what does not fit is lost as well.
+// The outbox is bounded: what does not fit is lost as well. Who is silent sends a ping each heartbeat interval: it says
+// that the node is alive and which version of the shard map it has, and whoever has a newer one answers with that.
 #pragma once
 
 #include <memory>
@@ -15,18 +17,28 @@
 #include "core/fiber/sync.h"
 #include "core/node/config.h"
 #include "core/node/identity.h"
+#include "core/node/map_cache.h"
 #include "core/protocol/peer.h"
 #include "core/replica/replica.h"
 
 namespace mneme::node {
 
+class Groups;
+
+// Lets a node into the cluster: gives it an id, the same to whoever asks again. Suspends.
+using Admit =
+    std::function<Result<NodeId>(Incarnation incarnation, const std::string& address, const std::string& rack)>;
+
 class Peers final : public replica::Transport {
  public:
-  Peers(Env& env, const Config& config, const Identity& identity);
+  Peers(Env& env, const Config& config, const Identity& identity, MapCache& map);
   ~Peers() override;
 
-  // Until the replica is there, incoming messages are dropped.
-  void attach(replica::Replica* replica) { replica_ = replica; }
+  // Until the replicas are there, incoming messages are dropped.
+  void attach(Groups* groups, Admit admit) {
+    groups_ = groups;
+    admit_ = std::move(admit);
+  }
 
   // Starts the fibers that keep connections to all peers; `scope` must be the one that serve() runs in.
   void start(fiber::Scope& scope);
@@ -40,38 +52,61 @@ class Peers final : public replica::Transport {
   // Suspends until one of them changes.
   Result<void> wait_for_news();
 
-  // False when it certainly does not leave: no connection, no room. The answer comes through the replica.
-  bool forward(NodeId leader, replica::Call& call);
+  // Asks the node at that address to be let into its cluster. Returns the id given, and has offered its map. Suspends.
+  Result<NodeId> join(const env::Address& address);
+
+  // How long nothing was heard of the node, since this one has known of it.
+  Duration silent_for(NodeId node) const;
+
+  // False when it certainly does not leave: no connection, no room. The answer comes through Forwarded.
+  bool forward(NodeId to, GroupId group, replica::Call& call);
 
   void send(GroupId group, const raft::Message& message) override;
-  void send_snapshot(const raft::Message& message, uint64_t checkpoint_id) override;
+  void send_snapshot(GroupId group, const raft::Message& message, uint64_t checkpoint_id) override;
 
  private:
   struct Link;
 
   Link* find(NodeId peer);
+  const Link* find(NodeId peer) const;
+  void add_link(const Member& member);
+  void update_links();
+  Result<void> keep_links();
+  Result<void> keep_pinging();
   Result<void> keep_connected(Link& link);
-  Result<std::unique_ptr<env::Stream>> connect(const Member& peer, protocol::Purpose purpose);
+  Result<std::unique_ptr<env::Stream>> greet(const env::Address& address, const protocol::Hello& hello,
+                                             protocol::Answer& answer, std::string& rest);
+  Result<std::unique_ptr<env::Stream>> connect(Link& link, protocol::Purpose purpose);
+  // Of a node's data directory, as the cluster knows it; 0: it does not know the node.
+  Incarnation expected_incarnation(NodeId node) const;
   protocol::Answer judge(const protocol::Hello& hello);
+  void heard(Link& link);
+  void note(Link& link, ClusterId cluster, Incarnation incarnation);
+  Result<void> serve_joining(env::Stream& stream, Incarnation incarnation, std::string& buffer);
   Result<void> serve_control(fiber::Scope& scope, env::Stream& stream, NodeId from, std::string& buffer);
   Result<void> serve_bulk(env::Stream& stream, NodeId from, std::string& buffer);
   // `pieces`: what has come of a forwarded reply in several frames; the connection's own.
   Result<void> take_control(fiber::Scope& scope, NodeId from, protocol::FrameType type, std::string_view body,
                             std::string& pieces);
+  Result<void> take_raft(NodeId from, std::string_view body);
+  Result<void> take_forward_reply(std::string_view body, std::string& pieces);
+  Result<void> take_ping(NodeId from, std::string_view body);
+  Result<void> take_map(std::string_view body);
   void take_forward(fiber::Scope& scope, NodeId from, std::string_view body);
-  Result<void> transfer(const raft::Message& message, uint64_t checkpoint_id, bool& damaged);
-  bool* sending_snapshot_to(NodeId peer);
+  Result<void> transfer(GroupId group, const raft::Message& message, uint64_t checkpoint_id, bool& damaged);
 
   Env& env_;
   const Config& config_;
   const Identity& identity_;
-  replica::Replica* replica_ = nullptr;
+  MapCache& map_;
+  Groups* groups_ = nullptr;
+  Admit admit_;
   fiber::Scope* scope_ = nullptr;
   fiber::Condition news_;
   std::optional<Error> refusal_;
-  std::vector<std::unique_ptr<Link>> links_;
-  size_t forwards_ = 0;  // being served for others
-  bool receiving_snapshot_ = false;
+  std::vector<std::unique_ptr<Link>> links_;  // by node
+  const uint64_t life_;                       // of this process
+  size_t forwards_ = 0;                       // being served for others
 };
 
 // Reads some bytes and appends them to `buffer`; `at_least` sizes the read. 0: the stream ended in order. Suspends.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/kv/errors.h"
+#include "core/kv/internal.h"
 #include "core/protocol/resp.h"
 
 namespace mneme::node {
@@ -23,6 +24,8 @@ constexpr size_t kEnoughBytes = 512 * limits::kKiB;
 // So is one whose replies would come to this, values being as long as they are here and now.
 constexpr size_t kEnoughReplyBytes = limits::kMiB;
 static_assert(kEnoughBytes + limits::kMaxCommandBytes + limits::kMaxCommandArgs * 4 + 4096 <= limits::kMaxEntryBytes);
+
+constexpr std::string_view kStarting = "LOADING the node is starting, or its cluster is being formed";
 
 bool same_word(std::string_view text, std::string_view lower) {
   return text.size() == lower.size() && std::equal(text.begin(), text.end(), lower.begin(), [](char a, char b) {
@@ -72,6 +75,7 @@ bool RespSession::fill_batch() {
     }
     take(step.args);
     if (closing_) return false;
+    if (resuming_) return true;  // what follows depends on whether the session is known
   }
   return true;
 }
@@ -152,6 +156,7 @@ void RespSession::take(Args args) {
     case CommandId::kReset:
       leave_transaction();
       session_ = SessionId();
+      session_failure_.clear();
       sequence_ = 0;
       client_.name.clear();
       answer([](std::string& out) { protocol::put_simple(out, "RESET"); });
@@ -205,21 +210,25 @@ size_t RespSession::expected_reply_bytes(const kv::CommandSpec& spec, Args args)
   if (commands_.empty() && used_ == buffer_.size()) return 0;  // alone, as most are: not worth a look
   size_t bytes = 0;
   kv::for_each_key(spec, args, [&](std::string_view key) {
-    if (auto value = server_.replica->machine().table().find(key)) bytes += value->bytes.size();
+    const replica::Replica* here = server_.groups->find(server_.map->map().owner_of(slot_of(key)));
+    if (auto value = here ? here->machine().table().find(key) : std::nullopt) bytes += value->bytes.size();
   });
   return bytes;
 }
 
 bool RespSession::refuse_for_memory(const kv::CommandSpec& spec, Args args) {
-  if (server_.max_memory_bytes == 0 || !server_.replica || !spec.is(kv::kDenyOom)) return false;
-  const kv::StateMachine& machine = server_.replica->machine();
-  if (machine.bytes_used() + machine.growth(spec, args) <= server_.max_memory_bytes) return false;
+  if (server_.max_memory_bytes == 0 || !server_.groups || !spec.is(kv::kDenyOom)) return false;
+  const uint16_t slot = kv::slot_of_command(spec, args);
+  const replica::Replica* here =
+      slot == kv::kNoSlot ? nullptr : server_.groups->find(server_.map->map().owner_of(slot));
+  if (!here || server_.groups->bytes_used() + here->machine().growth(spec, args) <= server_.max_memory_bytes)
+    return false;
   server_.env.trace.reached(Probe::out_of_memory_refused);
   return true;
 }
 
 void RespSession::take_data(const kv::CommandSpec& spec, Args args) {
-  if (!server_.router) return answer_error("LOADING the node is starting, or its cluster is being formed");
+  if (!server_.router) return answer_error(kStarting);
   if (refuse_for_memory(spec, args)) return answer_error(kv::kOutOfMemory);
   // Arguments of inline commands lie in the parser, which reuses their place.
   std::vector<std::string_view> kept;
@@ -231,9 +240,17 @@ void RespSession::take_data(const kv::CommandSpec& spec, Args args) {
     for (std::string_view arg : args) kept.push_back(copies_.emplace_back(arg));
     args = kept;
   }
-  const size_t at = commands_.items().size();
+  if (sequence_ != 0 && !session_failure_.empty()) {
+    sequence_ = 0;
+    return answer_error(session_failure_);
+  }
   reply_bytes_ += expected_reply_bytes(spec, args);
-  commands_.add(spec, args, next_meta());
+  add_command(spec, args, next_meta());
+}
+
+void RespSession::add_command(const kv::CommandSpec& spec, Args args, const kv::CommandMeta& meta) {
+  const size_t at = commands_.items().size();
+  commands_.add(spec, args, meta);
   slots_.push_back({.kind = Slot::Kind::kBatch,
                     .protocol = client_.protocol,
                     .nth = client_.commands,
@@ -241,6 +258,10 @@ void RespSession::take_data(const kv::CommandSpec& spec, Args args) {
                     .begin = at,
                     .end = at + 1});
   skip_next_ = false;
+}
+
+size_t RespSession::shards() const {
+  return server_.map ? std::max<size_t>(server_.map->map().shards().size(), 2) - 1 : 1;
 }
 
 void RespSession::queue(const kv::CommandSpec& spec, Args args) {
@@ -252,13 +273,8 @@ void RespSession::queue(const kv::CommandSpec& spec, Args args) {
       spec.id == CommandId::kClientReply)
     return refuse(kv::kNotInTransaction);
   if (!spec.is(kv::kLocal) && refuse_for_memory(spec, args)) return refuse(kv::kOutOfMemory);
-  bool crossed = false;
-  kv::for_each_key(spec, args, [&](std::string_view key) {
-    const uint16_t slot = slot_of(key);
-    if (transaction_slot_ == kv::kNoSlot) transaction_slot_ = slot;
-    crossed |= slot != transaction_slot_;
-  });
-  if (crossed) return refuse("CROSSSLOT Keys in request don't hash to the same slot");
+  if (!spec.is(kv::kLocal))
+    if (auto why = refuse_in_transaction(spec, args, shards(), transaction_slot_)) return refuse(*why);
   Queued item{&spec, {}};
   for (std::string_view arg : args) {
     item.args.emplace_back(arg);
@@ -279,7 +295,22 @@ void RespSession::exec() {
   }
   if (!server_.router) {
     leave_transaction();
-    return answer_error("LOADING the node is starting, or its cluster is being formed");
+    return answer_error(kStarting);
+  }
+  if (sequence_ != 0 && !session_failure_.empty()) {
+    sequence_ = 0;
+    leave_transaction();
+    return answer_error(session_failure_);
+  }
+  // A shard may have been split meanwhile.
+  for (const Queued& item : queued_) {
+    const std::vector<std::string_view> args(item.args.begin(), item.args.end());
+    const auto why =
+        item.spec->is(kv::kLocal) ? std::nullopt : refuse_in_transaction(*item.spec, args, shards(), transaction_slot_);
+    if (!why) continue;
+    leave_transaction();
+    sequence_ = 0;
+    return answer_error(fmt::format("EXECABORT Transaction discarded because of: {}", why->substr(why->find(' ') + 1)));
   }
   Slot slot{.kind = Slot::Kind::kTransaction,
             .protocol = client_.protocol,
@@ -316,12 +347,7 @@ void RespSession::exec() {
 void RespSession::session(const kv::CommandSpec& spec, Args args) {
   auto number = protocol::parse_integer(args[2]);
   if (!number || *number <= 0) return answer_error(kv::kNotAnInteger);
-  if (spec.id == CommandId::kSessionResume) {
-    session_ = SessionId(static_cast<uint64_t>(*number));
-    sequence_ = 0;
-    ack_ = 0;
-    return answer(put_ok);
-  }
+  if (spec.id == CommandId::kSessionResume) return resume(SessionId(static_cast<uint64_t>(*number)));
   if (!session_) return answer_error("ERR no session: use SESSION OPEN, then SESSION RESUME");
   uint64_t ack = ack_;
   if (args.size() == 5) {
@@ -334,26 +360,44 @@ void RespSession::session(const kv::CommandSpec& spec, Args args) {
   }
   sequence_ = static_cast<uint64_t>(*number);
   ack_ = ack;
-  answer(put_ok);
+  if (session_failure_.empty()) return answer(put_ok);
+  if (session_failure_.starts_with("EXPIRED")) return answer_error(session_failure_);
+  ask_registry();  // once more: it could not be reached
+}
+
+// Asks the registry whether it knows the session; the answer is taken in assemble(), before anything that follows.
+void RespSession::resume(SessionId session) {
+  session_ = session;
+  sequence_ = 0;
+  ack_ = 0;
+  ask_registry();
+}
+
+void RespSession::ask_registry() {
+  session_failure_ = kStarting;
+  if (!server_.router) return answer_error(kStarting);
+  std::vector<std::string_view> args;
+  for (std::string& word : kv::touch_command(session_)) args.push_back(copies_.emplace_back(std::move(word)));
+  resuming_ = true;
+  add_command(*kv::find_command(args[0]), args, {});
 }
 
 void RespSession::execute_batch() {
   if (slots_.empty()) return;
-  replica::ReplySet replies;
-  std::string reason;
-  Outcome outcome = Outcome::kDone;
   if (!commands_.empty()) {
-    const kv::Origin origin = server_.router->next_origin();
+    Router::Admitted admitted;
     if (server_.config.observer) {
+      nth_.resize(commands_.items().size());
       for (const Slot& slot : slots_)
         if (slot.kind != Slot::Kind::kLocal)
-          server_.config.observer->admitted(stream_.id(), slot.nth, origin, slot.begin);
+          for (size_t i = slot.begin; i < slot.end; ++i) nth_[i] = slot.nth;
+      admitted = [this](size_t command, const kv::Origin& origin, size_t position) {
+        server_.config.observer->admitted(stream_.id(), nth_[command], origin, position);
+      };
     }
-    outcome = server_.router->execute(origin, commands_, replies, reason);
-    if (outcome == Outcome::kUnknown) ++server_.stats.unknown_outcomes;
-    CHECK(outcome != Outcome::kDone || replies.size() == commands_.items().size());
+    server_.router->execute(commands_, admitted, answers_);
   }
-  assemble(outcome, replies, reason);
+  assemble();
   slots_.clear();
   local_.clear();
   commands_.clear();
@@ -361,7 +405,31 @@ void RespSession::execute_batch() {
   copies_.clear();
 }
 
-void RespSession::assemble(Outcome outcome, const replica::ReplySet& replies, std::string_view reason) {
+std::string RespSession::failure(size_t command) {
+  std::string out;
+  if (answers_.outcome(command) == Outcome::kNotDone) {
+    put_error(out, "CLUSTERDOWN Hash slot not served");
+  } else if (answers_.outcome(command) == Outcome::kUnknown) {
+    ++server_.stats.unknown_outcomes;
+    put_error(out, fmt::format("UNCERTAIN {}; it may or may not have been executed", answers_.text(command)));
+  }
+  return out;
+}
+
+// The session's commands are refused, with the same words, until it is known.
+void RespSession::note_resumed() {
+  if (!std::exchange(resuming_, false)) return;
+  const size_t command = answers_.size() - 1;
+  const std::string_view reply = answers_.text(command);
+  if (answers_.outcome(command) != Outcome::kDone)
+    session_failure_ = "CLUSTERDOWN it cannot be found out whether the session is known";
+  else
+    session_failure_ = reply[0] == '-' ? reply.substr(1, reply.find('\r') - 1) : std::string_view();
+}
+
+void RespSession::assemble() {
+  const Slot* asked_registry = resuming_ ? &slots_.back() : nullptr;
+  note_resumed();
   std::string translated;
   auto put = [&](const Slot& slot, std::string_view canonical) {
     if (slot.silent) return;
@@ -370,23 +438,21 @@ void RespSession::assemble(Outcome outcome, const replica::ReplySet& replies, st
     else
       protocol::downgrade(canonical, out_);
   };
-  std::string failure;
-  if (outcome == Outcome::kNotDone)
-    put_error(failure, "CLUSTERDOWN Hash slot not served");
-  else if (outcome == Outcome::kUnknown)
-    put_error(failure, fmt::format("UNCERTAIN {}; it may or may not have been executed", reason));
   for (const Slot& slot : slots_) {
     if (slot.kind == Slot::Kind::kLocal) {
       put(slot, std::string_view(local_).substr(slot.begin, slot.end - slot.begin));
       continue;
     }
-    if (!failure.empty() && slot.begin != slot.end) {
-      count_error(failure);
-      put(slot, failure);
+    // A transaction has one outcome.
+    std::string failed = slot.begin == slot.end ? std::string() : failure(slot.begin);
+    if (asked_registry == &slot && !session_failure_.empty()) failed = fmt::format("-{}\r\n", session_failure_);
+    if (!failed.empty()) {
+      count_error(failed);
+      put(slot, failed);
       continue;
     }
     if (slot.kind == Slot::Kind::kBatch) {
-      std::string_view reply = replies[slot.begin];
+      std::string_view reply = answers_.text(slot.begin);
       if (reply[0] == '-') count_error(reply);
       put(slot, reply);
       continue;
@@ -395,7 +461,7 @@ void RespSession::assemble(Outcome outcome, const replica::ReplySet& replies, st
     protocol::put_array(translated, slot.parts.size());
     size_t next = slot.begin;
     for (int part : slot.parts)
-      translated += part < 0 ? replies[next++] : std::string_view(copies_[static_cast<size_t>(part)]);
+      translated += part < 0 ? answers_.text(next++) : std::string_view(copies_[static_cast<size_t>(part)]);
     put(slot, translated);
   }
   // A client that reads nothing cannot make this grow: the next batch is not read before this is written.

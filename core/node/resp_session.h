@@ -51,7 +51,12 @@ class RespSession {
   void queue(const kv::CommandSpec& spec, kv::Args args);
   void exec();
   void session(const kv::CommandSpec& spec, kv::Args args);
+  void resume(SessionId session);
+  void ask_registry();
+  void note_resumed();
+  void add_command(const kv::CommandSpec& spec, kv::Args args, const kv::CommandMeta& meta);
   size_t expected_reply_bytes(const kv::CommandSpec& spec, kv::Args args) const;
+  size_t shards() const;
   bool refuse_for_memory(const kv::CommandSpec& spec, kv::Args args);
   template <class F>
   void answer(F&& fn);  // fn(std::string&) appends one canonical reply
@@ -59,7 +64,9 @@ class RespSession {
   kv::CommandMeta next_meta();
   void leave_transaction();
   void execute_batch();
-  void assemble(replica::Outcome outcome, const replica::ReplySet& replies, std::string_view reason);
+  void assemble();
+  // Of a command in the batch that was not done, what the client is told; otherwise nothing.
+  std::string failure(size_t command);
   void count_error(std::string_view reply);
 
   Server& server_;
@@ -73,6 +80,8 @@ class RespSession {
   std::vector<Slot> slots_;
   std::string local_;
   replica::CommandList commands_;
+  Answers answers_;
+  std::vector<uint64_t> nth_;       // of each command in the batch; for the observer
   size_t reply_bytes_ = 0;          // of the batch's replies, a guess
   std::deque<std::string> copies_;  // arguments that do not lie in the read buffer
   std::string out_;
@@ -86,7 +95,9 @@ class RespSession {
   uint16_t transaction_slot_ = kv::kNoSlot;
 
   SessionId session_;
-  uint64_t sequence_ = 0;  // of the next command; 0: none
+  std::string session_failure_;  // why it was not resumed; empty: it was
+  bool resuming_ = false;        // by the last command of the batch
+  uint64_t sequence_ = 0;        // of the next command; 0: none
   uint64_t ack_ = 0;
 };
 

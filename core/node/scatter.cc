@@ -49,7 +49,8 @@ Route route_without_keys(const CommandSpec& spec, Args args) {
     case CommandId::kRange: return {.spread = Spread::kShards};
     case CommandId::kScan: return {.spread = Spread::kScan};
     case CommandId::kSessionClose:
-    case CommandId::kSessionOpen: return {.spread = Spread::kMeta};
+    case CommandId::kSessionOpen:
+    case CommandId::kSessionTouch: return {.spread = Spread::kMeta};
     case CommandId::kClusterCountkeysinslot:
     case CommandId::kClusterGetkeysinslot: return {.spread = Spread::kSlot, .slot = named_slot(args[2])};
     default: break;

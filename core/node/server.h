@@ -10,12 +10,15 @@
 #include "core/env/env.h"
 #include "core/kv/command.h"
 #include "core/node/config.h"
+#include "core/node/groups.h"
 #include "core/node/identity.h"
+#include "core/node/map_cache.h"
+#include "core/node/peers.h"
 #include "core/node/router.h"
-#include "core/replica/replica.h"
-#include "core/shard/map.h"
 
 namespace mneme::node {
+
+class Conductor;
 
 // One client's connection, as CLIENT LIST shows it.
 struct Client {
@@ -45,11 +48,18 @@ struct Server {
   Env& env;
   const Config& config;
   const Identity& identity;
-  Router* router = nullptr;             // null until the node can serve
-  replica::Replica* replica = nullptr;  // likewise
-  const shard::Map* map = nullptr;      // of the shards; null where there is but one group: no Redis cluster then
-  std::function<bool(NodeId)> alive;    // whether this node believes so; of nodes of the map, set with it
-  size_t max_memory_bytes = 0;          // CONFIG SET maxmemory
+  Peers* peers = nullptr;  // null until its data directory was read
+  // Null until the node can serve.
+  Router* router = nullptr;
+  Groups* groups = nullptr;
+  MapCache* map = nullptr;
+  Conductor* conductor = nullptr;
+  std::function<bool(NodeId)> alive;  // whether this node believes so, of a node of the map
+  // The map that cluster clients are shown; null where there is nothing to find one's way in: one node, one shard.
+  const shard::Map* shards() const {
+    return map && (map->map().nodes().size() > 1 || map->map().shards().size() > 2) ? &map->map() : nullptr;
+  }
+  size_t max_memory_bytes = 0;  // CONFIG SET maxmemory
   Instant started;
   std::map<uint64_t, Client*> clients;  // by id
   uint64_t clients_made = 0;

@@ -48,17 +48,20 @@ void execute(Server& server, const std::vector<SexpCommand>& wanted, std::string
     if (command.kind == SexpCommand::Kind::kSet) args.push_back(texts.emplace_back(command.value.plain()));
     if (const kv::CommandSpec* spec = kv::check(args, refusals[i])) commands.add(*spec, args);
   }
-  replica::ReplySet replies;
-  std::string reason = "the node is starting, or its cluster is being formed";
-  Outcome outcome = Outcome::kDone;
+  Answers answers;
   if (!commands.empty()) {
-    if (commands.encoded_bytes() > limits::kMaxCommandBytes) {
-      outcome = Outcome::kNotDone;
-      reason = "the commands of one frame exceed the maximum allowed size";
-    } else if (!server.router) {
-      outcome = Outcome::kNotDone;
+    std::string_view refusal;
+    if (commands.encoded_bytes() > limits::kMaxCommandBytes)
+      refusal = "the commands of one frame exceed the maximum allowed size";
+    else if (!server.router)
+      refusal = "the node is starting, or its cluster is being formed";
+    if (refusal.empty()) {
+      server.router->execute(commands, {}, answers);
     } else {
-      outcome = server.router->execute(server.router->next_origin(), commands, replies, reason);
+      std::vector<size_t> all(commands.items().size());
+      for (size_t i = 0; i < all.size(); ++i) all[i] = i;
+      answers.reset(all.size());
+      answers.not_done(all, Outcome::kNotDone, refusal);
     }
   }
   protocol::SexpReplyWriter writer(out, wanted.size());
@@ -68,15 +71,16 @@ void execute(Server& server, const std::vector<SexpCommand>& wanted, std::string
       writer.error(sentence(refusals[i]));
       continue;
     }
-    if (outcome == Outcome::kNotDone) {
-      writer.error(reason);
+    const size_t command = next++;
+    const std::string_view reply = answers.text(command);
+    if (answers.outcome(command) == Outcome::kNotDone) {
+      writer.error(reply);
       continue;
     }
-    if (outcome == Outcome::kUnknown) {
-      writer.unknown(reason);
+    if (answers.outcome(command) == Outcome::kUnknown) {
+      writer.unknown(reply);
       continue;
     }
-    std::string_view reply = replies[next++];
     if (reply[0] == '-') {
       writer.error(sentence(reply));
     } else if (wanted[i].kind == SexpCommand::Kind::kSet) {

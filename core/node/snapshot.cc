@@ -9,7 +9,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "core/node/peers.h"
+#include "core/node/groups.h"
+#include "core/node/peer_link.h"
 #include "core/raft/codec.h"
 
 namespace mneme::node {
@@ -72,38 +73,40 @@ std::string ack(AckStatus status, uint64_t offset) {
 
 }  // namespace
 
-void Peers::send_snapshot(const raft::Message& message, uint64_t checkpoint_id) {
-  bool* sending = sending_snapshot_to(message.to.node());
-  if (!sending || *sending || !scope_) return;  // raft asks again when nothing came of it
-  *sending = true;
-  scope_->spawn("snapshot", [this, message, checkpoint_id, sending] {
+void Peers::send_snapshot(GroupId group, const raft::Message& message, uint64_t checkpoint_id) {
+  Link* link = find(message.to.node());
+  if (!link || !scope_) return;  // raft asks again when nothing came of it
+  std::vector<GroupId>& sending = link->sending_snapshots;
+  if (std::find(sending.begin(), sending.end(), group) != sending.end()) return;
+  sending.push_back(group);
+  scope_->spawn("snapshot", [this, group, message, checkpoint_id, &sending] {
     struct Done {
-      bool& sending;
-      ~Done() { sending = false; }
-    } done{*sending};
+      std::vector<GroupId>& sending;
+      GroupId group;
+      ~Done() { std::erase(sending, group); }
+    } done{sending, group};
     env_.trace.reached(Probe::snapshot_sent);
     bool damaged = false;
-    auto sent = transfer(message, checkpoint_id, damaged);
+    auto sent = transfer(group, message, checkpoint_id, damaged);
     if (sent) return;
-    env::log(env_.trace, env::Level::kInfo, "peers", "snapshot to n{} failed: {}", message.to.node().value,
-             sent.error().message);
-    if (damaged && replica_) replica_->renew_checkpoint(checkpoint_id);
+    env::log(env_.trace, env::Level::kInfo, "peers", "snapshot of group {} to n{} failed: {}", group.value,
+             message.to.node().value, sent.error().message);
+    if (replica::Replica* replica = groups_->find(group); replica && damaged) replica->renew_checkpoint(checkpoint_id);
     // A moment, so that a peer that refuses is not asked again at once.
     env_.clock.sleep_for(env_.scheduler, 100ms);
-    if (replica_) replica_->snapshot_failed(message.to);
+    if (replica::Replica* replica = groups_->find(group)) replica->snapshot_failed(message.to);
   });
 }
 
 // `damaged`: the file cannot be read here or loaded there.
-Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_id, bool& damaged) {
-  const Member* member = nullptr;
-  for (const Member& m : config_.cluster)
-    if (m.id == message.to.node()) member = &m;
-  CHECK(member);
-  const auto keep = replica_->checkpoints().keep(checkpoint_id);
-  auto file = TRY(env_.disk.open(replica_->checkpoints().path(checkpoint_id), env::OpenMode::kRead));
+Result<void> Peers::transfer(GroupId group, const raft::Message& message, uint64_t checkpoint_id, bool& damaged) {
+  Link* link = find(message.to.node());
+  replica::Replica* replica = groups_->find(group);
+  if (!replica) return fail(ErrorCode::kNotFound, "the replica was removed");
+  const auto keep = replica->checkpoints().keep(checkpoint_id);
+  auto file = TRY(env_.disk.open(replica->checkpoints().path(checkpoint_id), env::OpenMode::kRead));
   const uint64_t size = TRY(file->size());
-  auto stream = TRY(connect(*member, protocol::Purpose::kBulk));
+  auto stream = TRY(connect(*link, protocol::Purpose::kBulk));
   BulkStream bulk{*stream};
   auto in_time = [&](auto&& fn) {
     return fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + kStallTimeout, fn);
@@ -125,7 +128,7 @@ Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_i
 
   std::string begin;
   Writer writer(begin);
-  writer.u64(1);
+  writer.id(group);
   writer.u64(size);
   raft::encode(message, begin);
   TRY(in_time([&] { return bulk.put(FrameType::kSnapshotBegin, begin); }));
@@ -159,7 +162,7 @@ Result<void> Peers::transfer(const raft::Message& message, uint64_t checkpoint_i
 }
 
 Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& buffer) {
-  if (!replica_) return {};
+  if (!groups_) return {};
   BulkStream bulk{stream, std::move(buffer)};
   auto in_time = [&](auto&& fn) {
     return fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + kStallTimeout, fn);
@@ -169,22 +172,24 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   auto [type, body] = TRY(get());
   if (type != FrameType::kSnapshotBegin) return fail(ErrorCode::kCorrupt, "a snapshot must begin");
   Reader reader(body);
-  reader.u64();
+  const GroupId group = reader.id<GroupId>();
   const uint64_t size = reader.u64();
   if (!reader.ok()) return fail(ErrorCode::kCorrupt, "a snapshot's beginning is malformed");
   raft::Message message = TRY(raft::decode(as_text(reader.raw(reader.remaining()))));
   if (message.type != raft::MessageType::kSnapshot || message.from.node() != from || message.entries.size() != 1)
     return fail(ErrorCode::kCorrupt, "a snapshot's message is of another kind");
-  // One at a time, and none that is older than what is here.
-  if (receiving_snapshot_ || message.log.index <= replica_->machine().applied())
+  // One at a time of a group, and none that is older than what is here. Held, because it may be removed meanwhile.
+  const std::shared_ptr<replica::Replica> replica = groups_->hold(group);
+  if (!replica || replica->id() != message.to || replica->receiving_snapshot ||
+      message.log.index <= replica->machine().applied())
     return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kRefused, 0));
   struct Receiving {
     bool& flag;
     explicit Receiving(bool& f) : flag(f) { flag = true; }
     ~Receiving() { flag = false; }
-  } receiving(receiving_snapshot_);
+  } receiving(replica->receiving_snapshot);
 
-  auto& store = replica_->checkpoints();
+  auto& store = replica->checkpoints();
   const auto checkpoint = store.keep_next();
   const uint64_t id = checkpoint->id();
   auto part = TRY(store.create(id));
@@ -214,7 +219,7 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   const auto& configuration = message.entries.front().payload;
   if (!configuration || machine->configuration() != *configuration)
     return fail(ErrorCode::kCorrupt, "a snapshot and its message have different configurations");
-  replica_->snapshot_received(std::move(message), checkpoint, std::move(machine));
+  replica->snapshot_received(std::move(message), checkpoint, std::move(machine));
   return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kGoOn, size));
 }
 

@@ -116,7 +116,7 @@ Greeting<Hello> read_hello(std::string_view bytes) {
   hello.sender = r.id<NodeId>();
   hello.incarnation = r.id<Incarnation>();
   hello.receiver = r.id<NodeId>();
-  if (purpose != static_cast<uint8_t>(Purpose::kControl) && purpose != static_cast<uint8_t>(Purpose::kBulk)) {
+  if (purpose < static_cast<uint8_t>(Purpose::kControl) || purpose > static_cast<uint8_t>(Purpose::kJoin)) {
     return bad<Hello>(ErrorCode::kUnsupported, fmt::format("purpose {} is not known here", purpose));
   }
   hello.purpose = static_cast<Purpose>(purpose);
@@ -204,7 +204,7 @@ PeerFrameParser::Step PeerFrameParser::next(std::string_view bytes) {
     return bad(ErrorCode::kUnsupported, "flags that are not known here");
   }
   uint8_t type = header[4];
-  if (type < static_cast<uint8_t>(FrameType::kRaft) || type > static_cast<uint8_t>(FrameType::kPing)) {
+  if (type < static_cast<uint8_t>(FrameType::kRaft) || type > static_cast<uint8_t>(FrameType::kJoinReply)) {
     return bad(ErrorCode::kUnsupported, fmt::format("type {} is not known here", type));
   }
   ++number_;

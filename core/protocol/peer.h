@@ -10,12 +10,12 @@
 //        1     5  "mneme"
 //        6     2  lowest version that the sender speaks
 //        8     2  highest version
-//       10     1  purpose: 1 control, 2 bulk
+//       10     1  purpose: 1 control, 2 bulk, 3 join
 //       11     5  0, reserved
 //       16     8  cluster id; 0: not known yet
-//       24     8  node id of the sender
+//       24     8  node id of the sender; 0: it wants to join
 //       32     8  incarnation of the sender
-//       40     8  node id that the sender takes the receiver for
+//       40     8  node id that the sender takes the receiver for; 0: any, when it wants to join
 //       48     8  0, reserved
 //       56     8  XXH3 of bytes 0 to 55
 //
@@ -76,6 +76,7 @@ inline constexpr size_t kFrameHeaderBytes = 16;
 enum class Purpose : uint8_t {
   kControl = 1,  // raft messages, forwarded requests and their replies
   kBulk = 2,     // snapshots
+  kJoin = 3,     // a node without an id asks to be let in
 };
 
 struct Hello {
@@ -129,7 +130,10 @@ enum class FrameType : uint8_t {
   kSnapshotChunk = 5,
   kSnapshotEnd = 6,
   kSnapshotAck = 7,
-  kPing = 8,  // says that the connection is alive
+  kPing = 8,       // that the node is alive, which life of its process this is u64, the version of its shard map u64
+  kMap = 9,        // a shard map, as shard::Map::encode() has it
+  kJoin = 10,      // of a node that wants to join: address, rack, as counted texts
+  kJoinReply = 11  // its node id u64, then the shard map; or 0, then why not
 };
 
 // Numbers and checks the frames of one direction of one connection. One writer per connection: the number goes on.

@@ -13,9 +13,6 @@
 
 namespace mneme::replica {
 
-// At which commands are routed: there is one shard, with all slots, which never changes.
-inline constexpr Epoch kShardEpoch = Epoch(1);
-
 // The canonical replies of a batch's commands, in their order.
 class ReplySet {
  public:
@@ -124,6 +121,7 @@ class Call {
     outcome = Outcome::kPending;
     replies.clear();
     reason.clear();
+    leader = NodeId();
   }
   void registered(Register& where, uint64_t key_a, uint64_t key_b) {
     where_ = &where;
@@ -133,11 +131,13 @@ class Call {
 
   const kv::Origin origin;
   const CommandList& commands;
+  Epoch epoch;          // of the shard, as whoever routed the batch knew it
   std::string payload;  // already encoded; empty: from `commands`
   NodeId forwarded_to;  // 0: proposed here
   Outcome outcome = Outcome::kPending;
   ReplySet replies;
   std::string reason;  // of kNotDone and kUnknown, for the client
+  NodeId leader;       // of kNotDone: who leads, as far as whoever was asked knows; 0: not known
   uint64_t key_a = 0;  // the register's
   uint64_t key_b = 0;
 

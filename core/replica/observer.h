@@ -18,15 +18,18 @@ class Observer {
   // `position` among its commands.
   virtual void admitted(uint64_t /*stream*/, uint64_t /*nth*/, const kv::Origin& /*origin*/, size_t /*position*/) {}
   // A replica starts with this state: nothing, or a checkpoint's.
-  virtual void started(NodeId /*node*/, const raft::Raft& /*raft*/, LogIndex /*applied*/, uint64_t /*digest*/) {}
+  virtual void started(NodeId /*node*/, GroupId /*group*/, const raft::Raft& /*raft*/, LogIndex /*applied*/,
+                       uint64_t /*digest*/) {}
   // The replica's raft has moved, by any number of steps.
-  virtual void moved(NodeId /*node*/, const raft::Raft& /*raft*/) {}
+  virtual void moved(NodeId /*node*/, GroupId /*group*/, const raft::Raft& /*raft*/) {}
   // An entry was applied, and the state's digest after it.
-  virtual void applied(NodeId /*node*/, const raft::Entry& /*entry*/, uint64_t /*digest*/) {}
+  virtual void applied(NodeId /*node*/, GroupId /*group*/, const raft::Entry& /*entry*/, uint64_t /*digest*/) {}
   // A snapshot replaced the state.
-  virtual void installed(NodeId /*node*/, LogIndex /*index*/, uint64_t /*digest*/) {}
+  virtual void installed(NodeId /*node*/, GroupId /*group*/, LogIndex /*index*/, uint64_t /*digest*/) {}
+  // The node's replica of the group was removed, while the node goes on.
+  virtual void retired(NodeId /*node*/, GroupId /*group*/) {}
   // A batch of reads was answered from the state at `applied`.
-  virtual void read_served(const kv::Origin& /*origin*/, LogIndex /*applied*/) {}
+  virtual void read_served(GroupId /*group*/, const kv::Origin& /*origin*/, LogIndex /*applied*/) {}
 };
 
 }  // namespace mneme::replica

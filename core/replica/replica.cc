@@ -16,6 +16,8 @@ namespace {
 // How soon after a key's time has come the leader moves log time to let it go, when no read asks for it.
 constexpr Duration kSweepDelay = 250ms;
 constexpr Duration kSlowestCheckpoint = 1s;  // only where chance asks for it
+constexpr std::string_view kSlotsChanged = "the shard's slots have changed";
+constexpr std::string_view kGone = "this node has no replica of the shard any more";
 
 raft::LogPosition last_position(const raft::Durable& durable) {
   if (durable.entries.empty()) return durable.snapshot;
@@ -24,8 +26,8 @@ raft::LogPosition last_position(const raft::Durable& durable) {
 
 }  // namespace
 
-Result<std::unique_ptr<Replica>> Replica::open(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport,
-                                               wal::GroupState recovered, Observer* observer) {
+Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered) {
+  Env& env = shared.env;
   CheckpointStore store(env, config.directory);
   TRY(store.open(recovered.checkpoint_id));
   std::shared_ptr<kv::StateMachine> machine;
@@ -36,7 +38,7 @@ Result<std::unique_ptr<Replica>> Replica::open(Env& env, ReplicaConfig config, L
     machine = TRY(std::move(loaded));
     env.trace.reached(Probe::checkpoint_loaded);
   } else {
-    machine = std::make_shared<kv::StateMachine>(&env.trace, kv::ShardState::whole());
+    machine = std::make_shared<kv::StateMachine>(&env.trace, config.shard);
   }
   for (const raft::Entry& entry : recovered.entries) {
     if (entry.kind != raft::EntryKind::kConfig) continue;
@@ -52,27 +54,29 @@ Result<std::unique_ptr<Replica>> Replica::open(Env& env, ReplicaConfig config, L
   env::log(env.trace, env::Level::kInfo, "replica", "term {}, checkpoint {}, log up to {}{}",
            durable.hard_state.term.value, durable.snapshot.index.value, last_position(durable).index.value,
            durable.suspect ? ", suspect" : "");
-  auto replica = std::unique_ptr<Replica>(new Replica(env, std::move(config), log, transport, std::move(durable),
-                                                      std::move(machine), recovered.checkpoint_id, observer));
+  auto replica = std::shared_ptr<Replica>(
+      new Replica(shared, std::move(config), std::move(durable), std::move(machine), recovered.checkpoint_id));
   TRY(replica->checkpoints_.open(recovered.checkpoint_id));
+  replica->wake();
   return replica;
 }
 
-Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport, raft::Durable durable,
-                 std::shared_ptr<kv::StateMachine> machine, uint64_t checkpoint_id, Observer* observer)
-    : env_(env),
+Replica::Replica(const Shared& shared, ReplicaConfig config, raft::Durable durable,
+                 std::shared_ptr<kv::StateMachine> machine, uint64_t checkpoint_id)
+    : env_(shared.env),
+      log_(shared.log),
+      driver_(shared.driver),
+      transport_(shared.transport),
+      forwarded_(shared.forwarded),
+      host_(shared.host),
+      observer_(shared.observer),
       config_(std::move(config)),
-      log_(log),
-      transport_(transport),
-      observer_(observer),
-      checkpoints_(env, config_.directory),
+      checkpoints_(env_, config_.directory),
       machine_(std::move(machine)),
-      raft_(config_.raft, durable, env.clock.now(), env.random, env.trace),
-      cursors_(env.random.draw(Site::kScanCursors, config_.raft.id.value, 0)),
-      work_(env.scheduler),
-      checkpoint_due_(env.scheduler),
-      leader_changed_(env.scheduler),
-      proposals_settled_(env.scheduler),
+      raft_(config_.raft, durable, env_.clock.now(), env_.random, env_.trace),
+      cursors_(env_.random.draw(Site::kScanCursors, config_.raft.id.value, config_.group.value)),
+      leader_changed_(env_.scheduler),
+      proposals_settled_(env_.scheduler),
       tick_(*this),
       checkpoint_(durable.snapshot),
       checkpoint_id_(checkpoint_id),
@@ -84,19 +88,29 @@ Replica::Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& tran
     // One of before checkpoints had configurations cannot be sent: another follows the next entry.
     if (machine_->configuration().empty()) doubtful_checkpoint_ = checkpoint_id_;
   }
-  if (observer_) observer_->started(config_.raft.id.node(), raft_, machine_->applied(), machine_->digest());
+  if (observer_)
+    observer_->started(config_.raft.id.node(), config_.group, raft_, machine_->applied(), machine_->digest());
 }
 
-Replica::~Replica() = default;
+Replica::~Replica() { driver_.forget(*this); }
 
-Result<void> Replica::run() {
-  for (;;) {
-    TRY(process());
-    arm_timer();
-    work_.wait();
-    raft_.tick(env_.clock.now());
-    moved();
-  }
+void Replica::retire() {
+  if (std::exchange(retired_, true)) return;
+  driver_.forget(*this);
+  if (tick_.armed()) env_.clock.timers().disarm(tick_);
+  while (!proposed_.empty())
+    proposed_.begin()->second->settle(Outcome::kUnknown, "this node's replica was removed meanwhile");
+  while (!reading_.empty()) reading_.begin()->second->settle(Outcome::kNotDone, kGone);
+  while (!confirmed_.empty()) confirmed_.front().call->settle(Outcome::kNotDone, kGone);
+  leader_changed_.notify_all();
+}
+
+Result<void> Replica::turn() {
+  raft_.tick(env_.clock.now());
+  moved();
+  TRY(process());
+  arm_timer();
+  return {};
 }
 
 void Replica::arm_timer() {
@@ -133,6 +147,7 @@ int64_t Replica::log_time() {
 // --- In
 
 void Replica::step(raft::Message message) {
+  if (retired_) return;
   if (!heard_leader_ && message.term >= recovered_term_ &&
       (message.type == raft::MessageType::kAppend || message.type == raft::MessageType::kHeartbeat)) {
     heard_leader_ = true;
@@ -159,16 +174,22 @@ void Replica::snapshot_failed(ReplicaId to) {
 }
 
 void Replica::propose(Call& call) {
+  if (retired_) return call.settle(Outcome::kNotDone, kGone);
   std::string payload =
-      call.payload.empty() ? call.commands.encode({.epoch = kShardEpoch, .origin = call.origin}) : call.payload;
+      call.payload.empty() ? call.commands.encode({.epoch = call.epoch, .origin = call.origin}) : call.payload;
   kv::set_log_time(payload, log_time());
   auto position = raft_.propose(std::make_shared<const std::string>(std::move(payload)), env_.clock.now());
   moved();
-  if (!position) return call.settle(Outcome::kNotDone, position.error().message);
+  if (!position) return refuse(call, position.error().message);
   const std::pair key(position->index, position->term);
   proposed_[key] = &call;
   call.registered(*this, position->index.value, position->term.value);
   wake();
+}
+
+void Replica::refuse(Call& call, std::string_view why) {
+  call.leader = raft_.leader().node();
+  call.settle(Outcome::kNotDone, why);
 }
 
 Result<void> Replica::hand_over(NodeId to) {
@@ -180,42 +201,58 @@ Result<void> Replica::hand_over(NodeId to) {
   return begun;
 }
 
+bool Replica::leads() const {
+  return raft_.role() == raft::Role::kLeader && raft_.committed_in_term() && applied_term_ == raft_.term() && !retired_;
+}
+
+bool Replica::has_change_pending() const {
+  return raft_.configuration_index() > machine_->applied() || raft_.configuration().joint() ||
+         internal_entry_ > machine_->applied();
+}
+
+void Replica::propose_internal(const std::vector<std::string>& words) {
+  const std::vector<std::string_view> args(words.begin(), words.end());
+  kv::BatchBuilder builder({.epoch = machine_->shard().epoch, .log_time_ms = log_time()});
+  builder.add({}, args);
+  auto position = raft_.propose(std::make_shared<const std::string>(std::move(builder).finish()), env_.clock.now());
+  moved();
+  if (!position) return;
+  internal_entry_ = position->index;
+  wake();
+}
+
+Result<void> Replica::change(const raft::Change& change) {
+  auto begun = raft_.propose_change(change, env_.clock.now());
+  moved();
+  wake();
+  if (!begun) return std::unexpected(std::move(begun).error());
+  return {};
+}
+
+void Replica::end_rest() {
+  raft_.wake(env_.clock.now());
+  moved();
+  wake();
+}
+
+void Replica::campaign() {
+  raft_.campaign(env_.clock.now());
+  moved();
+  wake();
+}
+
 void Replica::read(Call& call) {
+  if (retired_) return call.settle(Outcome::kNotDone, kGone);
   const uint64_t context = ++read_contexts_;
-  if (auto asked = raft_.read_index(context, env_.clock.now()); !asked)
-    return call.settle(Outcome::kNotDone, asked.error().message);
+  if (auto asked = raft_.read_index(context, env_.clock.now()); !asked) return refuse(call, asked.error().message);
   reading_[context] = &call;
   call.registered(*this, context, 0);
   wake();
 }
 
-void Replica::watch(Call& call) {
-  watched_[call.origin.request] = &call;
-  call.registered(*this, 0, call.origin.request);
-}
-
-void Replica::forward_answered(uint64_t request, Outcome outcome, ReplySet replies, std::string_view reason) {
-  auto found = watched_.find(request);
-  if (found == watched_.end()) return;
-  Call& call = *found->second;
-  call.replies = std::move(replies);
-  call.settle(outcome, reason);
-}
-
-void Replica::forward_lost(NodeId leader) {
-  for (auto next = watched_.begin(); next != watched_.end();) {
-    Call* call = next->second;
-    ++next;
-    if (call->forwarded_to == leader && !call->commands.writes())
-      call->settle(Outcome::kNotDone, "the leader was lost");
-  }
-}
-
 void Replica::forget(Call& call) {
-  // Keys: (index, term) of a proposal, (context, 0) of a read, (0, request number) of a watched one.
-  if (call.key_a == 0) {
-    watched_.erase(call.key_b);
-  } else if (call.key_b == 0) {
+  // Keys: (index, term) of a proposal, (context, 0) of a read.
+  if (call.key_b == 0) {
     reading_.erase(call.key_a);
     std::erase_if(confirmed_, [&](const ReadCall& read) { return read.call == &call; });
   } else {
@@ -250,7 +287,7 @@ Result<void> Replica::process() {
 Result<void> Replica::handle(raft::Ready ready) {
   for (raft::Message& message : ready.messages) {
     if (message.type == raft::MessageType::kSnapshot)
-      transport_.send_snapshot(message, checkpoint_id_);
+      transport_.send_snapshot(config_.group, message, checkpoint_id_);
     else
       transport_.send(config_.group, message);
   }
@@ -283,8 +320,9 @@ void Replica::persist(raft::Ready& ready) {
   }
   if (!ready.entries.empty()) batch.entries(config_.group, config_.raft.id.generation(), ready.entries);
   if (ready.clear_suspect) batch.suspect(config_.group, false);
-  log_.when_durable([this, number = ready.number, snapshot = ready.snapshot, checkpoint,
+  log_.when_durable([this, self = shared_from_this(), number = ready.number, snapshot = ready.snapshot, checkpoint,
                      messages = std::move(ready.messages_after_persist)] {
+    if (retired_) return;
     if (snapshot) {
       recorded_ = checkpoint;
       log_.log().covered(config_.group, snapshot->index);
@@ -309,7 +347,7 @@ void Replica::install(const raft::LogPosition& position) {
   raft_.checkpoint_available(position);
   env_.trace.reached(Probe::snapshot_installed);
   env::log(env_.trace, env::Level::kInfo, "replica", "snapshot installed at index {}", position.index.value);
-  if (observer_) observer_->installed(config_.raft.id.node(), position.index, machine_->digest());
+  if (observer_) observer_->installed(config_.raft.id.node(), config_.group, position.index, machine_->digest());
   // What became of proposals below cannot be known from a snapshot.
   while (!proposed_.empty() && proposed_.begin()->first.first <= position.index)
     proposed_.begin()->second->settle(Outcome::kUnknown, "a snapshot replaced the log");
@@ -327,6 +365,8 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     }
     // Committed before the snapshot that has just been installed.
     if (entry.index <= machine_->applied()) continue;
+    const Epoch epoch_before = machine_->shard().epoch;
+    const uint64_t map_before = machine_->map().version();
     auto waiting = proposed_.find({entry.index, entry.term});
     replying_ = waiting != proposed_.end() ? waiting->second : nullptr;
     if (entry.kind == raft::EntryKind::kData) {
@@ -345,18 +385,14 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     settle_applied(entry);
     if (time_entry_ && entry.index >= time_entry_) time_entry_ = LogIndex();
     raft_.applied(entry.index);
-    if (observer_) observer_->applied(config_.raft.id.node(), entry, machine_->digest());
+    if (machine_->shard().epoch != epoch_before || machine_->map().version() != map_before) host_.shard_changed(*this);
+    if (observer_) observer_->applied(config_.raft.id.node(), config_.group, entry, machine_->digest());
   }
   if (applied_bytes_ >= config_.checkpoint_log_bytes ||
       (!entries.empty() && (doubtful_checkpoint_ == checkpoint_id_ ||
                             env_.random.rarely(Site::kEarlyCheckpoint, machine_->applied().value))))
     want_checkpoint();
   return {};
-}
-
-void Replica::want_checkpoint() {
-  checkpoint_wanted_ = true;
-  checkpoint_due_.notify_one();
 }
 
 void Replica::renew_checkpoint(uint64_t checkpoint_id) {
@@ -377,9 +413,17 @@ void Replica::settle_applied(const raft::Entry& entry) {
 }
 
 void Replica::begin(const kv::BatchHeader& header, size_t) {
-  if (replying_ || watched_.empty()) return;
-  auto found = watched_.find(header.origin.request);
-  if (found != watched_.end() && found->second->origin == header.origin) replying_ = found->second;
+  if (!replying_) replying_ = forwarded_.find(header.origin);
+}
+
+void Replica::stale(const kv::BatchHeader& header, size_t commands) {
+  begin(header, commands);
+  env_.trace.reached(Probe::stale_epoch_refused);
+  if (Call* call = std::exchange(replying_, nullptr)) call->settle(Outcome::kNotDone, kSlotsChanged);
+}
+
+void Replica::split(const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) {
+  host_.split(*this, request, std::move(child));
 }
 
 void Replica::reply(size_t position, kv::Outcome, std::string_view reply) {
@@ -389,11 +433,6 @@ void Replica::reply(size_t position, kv::Outcome, std::string_view reply) {
       replying_->commands.items()[position].spec->is(kv::kRead))
     return replying_->replies.add_with([](std::string& out) { protocol::put_error(out, kv::kReplyTooLong); });
   replying_->replies.add(reply);
-}
-
-void Replica::stale(const kv::BatchHeader& header, size_t commands) {
-  begin(header, commands);
-  if (Call* call = std::exchange(replying_, nullptr)) call->settle(Outcome::kNotDone, "the shard's slots have changed");
 }
 
 // --- Reads
@@ -407,6 +446,11 @@ void Replica::serve_reads() {
 }
 
 bool Replica::serve(Call& call) {
+  if (!machine_->accepts(call.epoch)) {
+    env_.trace.reached(Probe::stale_epoch_refused);
+    call.settle(Outcome::kNotDone, kSlotsChanged);
+    return true;
+  }
   const kv::StateMachine::ReadOptions options{.now_ms = log_time(), .cursors = &cursors_, .pick = 0};
   bool due = false;
   for (const CommandList::Item& item : call.commands.items())
@@ -422,7 +466,7 @@ bool Replica::serve(Call& call) {
     call.settle(Outcome::kNotDone, "leadership was lost");
     return true;
   }
-  if (observer_) observer_->read_served(call.origin, machine_->applied());
+  if (observer_) observer_->read_served(config_.group, call.origin, machine_->applied());
   call.settle(Outcome::kDone);
   return true;
 }
@@ -437,6 +481,7 @@ void Replica::note_leader() {
   if (raft_.role() != raft::Role::kLeader) {
     clock_.stop();
     time_entry_ = LogIndex();
+    internal_entry_ = LogIndex();
     // Reads that waited for time are asked again elsewhere.
     for (size_t i = 0; i < confirmed_.size();) {
       if (machine_->applied() >= confirmed_[i].ready_at)
@@ -451,27 +496,20 @@ void Replica::note_leader() {
       env::log(env_.trace, env::Level::kInfo, "raft", "term {}: leader is n{}", raft_.term().value,
                leader_seen_.node().value);
     leader_changed_.notify_all();
+    host_.leader_changed(*this);
   }
 }
 
 // --- Checkpoints
 
-Result<void> Replica::run_checkpoints() {
-  for (;;) {
-    checkpoint_due_.wait_until([this] { return checkpoint_wanted_; });
-    checkpoint_wanted_ = false;
-    auto taken = take_checkpoint();
-    if (!taken) {
-      env::log(env_.trace, env::Level::kWarn, "replica", "no checkpoint: {}", taken.error().message);
-      // Full disks may have room again later; anything else means that the disk cannot be trusted.
-      if (taken.error().code != ErrorCode::kNoSpace) return taken;
-      env_.trace.reached(Probe::disk_full_met);
-      env_.clock.sleep_for(env_.scheduler, 1s);
-    }
-  }
+void Replica::hold_checkpoints(bool on) {
+  checkpoints_held_ += on ? 1 : -1;
+  CHECK(checkpoints_held_ >= 0);
+  if (!retired_ && checkpoints_held_ == 0 && applied_bytes_ >= config_.checkpoint_log_bytes) want_checkpoint();
 }
 
 Result<void> Replica::take_checkpoint() {
+  if (retired_ || checkpoints_held_ > 0) return {};
   std::shared_ptr<kv::StateMachine> machine = machine_;  // a snapshot may replace it meanwhile
   struct Interrupted {
     Env& env;
@@ -501,7 +539,8 @@ Result<void> Replica::take_checkpoint() {
     }
   }
   TRY(part->finish());
-  if (position.index <= checkpoint_.index) return {};  // a newer snapshot came meanwhile; the next one removes it
+  if (retired_ || position.index <= checkpoint_.index)
+    return {};  // a newer snapshot came meanwhile; the next one removes it
   env_.trace.reached(Probe::checkpoint_written);
   log_.batch().checkpoint(config_.group, position, id);
   auto durable = std::make_shared<fiber::Promise<bool>>(env_.scheduler);  // shared: this fiber may be cancelled first
@@ -510,6 +549,7 @@ Result<void> Replica::take_checkpoint() {
     durable->set(true);
   });
   durable->wait();
+  if (retired_) return {};
   if (position.index > checkpoint_.index) {
     checkpoint_ = position;
     checkpoint_id_ = id;

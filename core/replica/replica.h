@@ -1,9 +1,8 @@
 // One replica of one group: Raft, its log, and the state machine that the committed entries drive.
 //
 // Raft and the state machine are pure; this is the shell that moves things between them, the log and the other
-// replicas. Everything here runs on one reactor. step(), propose() and read() never suspend; what they cause is done by
-// the replica's own fiber after the fibers that are ready now have run, so that what arrives together is handled
-// together.
+// replicas. Everything here runs on one reactor. step(), propose() and read() never suspend; what they cause is done in
+// the replica's next turn (driver.h).
 //
 // Reads are linearizable: a batch of reads is answered by the leader from its state once a round of heartbeats (thesis
 // 6.4) has shown that it still leads and everything committed before is applied. A read that meets a key whose time has
@@ -24,6 +23,8 @@
 #include "core/raft/raft.h"
 #include "core/replica/call.h"
 #include "core/replica/checkpoint_store.h"
+#include "core/replica/driver.h"
+#include "core/replica/forwarded.h"
 #include "core/replica/log_clock.h"
 #include "core/replica/log_writer.h"
 #include "core/replica/observer.h"
@@ -33,6 +34,7 @@ namespace mneme::replica {
 struct ReplicaConfig {
   GroupId group;
   raft::Config raft;
+  kv::ShardState shard;             // that it begins with, the same on all replicas; nothing: the log will say
   std::string directory;            // of this group's checkpoints
   size_t checkpoint_log_bytes = 0;  // a checkpoint is taken when so much was applied since the last
   uint64_t keep_entries = 0;        // kept in memory behind a checkpoint, for followers that lag a little
@@ -45,19 +47,46 @@ class Transport {
   virtual ~Transport() = default;
   virtual void send(GroupId group, const raft::Message& message) = 0;
   // Sends checkpoint `id` to message.to, then the message (a kSnapshot); on failure calls Replica::snapshot_failed().
-  virtual void send_snapshot(const raft::Message& message, uint64_t checkpoint_id) = 0;
+  virtual void send_snapshot(GroupId group, const raft::Message& message, uint64_t checkpoint_id) = 0;
 };
 
-class Replica final : private Call::Register, private kv::ReplySink {
+class Replica;
+
+// What a replica tells the node that it is part of. No call suspends.
+class Host {
  public:
-  // From what the log recovered for the group; loads its checkpoint. Suspends. All references outlive the replica.
-  static Result<std::unique_ptr<Replica>> open(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport,
-                                               wal::GroupState recovered, Observer* observer);
+  virtual ~Host() = default;
+  // It has seen another leader, or that there is none.
+  virtual void leader_changed(Replica& replica) = 0;
+  // It has applied something that changed the shard, its configuration or, of the meta group, the shard map.
+  virtual void shard_changed(Replica& replica) = 0;
+  // It has applied the split of its shard; `child` has the state that the new group begins with.
+  virtual void split(Replica& parent, const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) = 0;
+};
+
+// What all replicas of a reactor share. All of it outlives them.
+struct Shared {
+  Env& env;
+  LogWriter& log;
+  Driver& driver;
+  Transport& transport;
+  Forwarded& forwarded;
+  Host& host;
+  Observer* observer = nullptr;  // may be null
+};
+
+class Replica final : public std::enable_shared_from_this<Replica>, private Call::Register, private kv::ReplySink {
+ public:
+  // From what the log recovered for the group; loads its checkpoint. Suspends. It takes its first turn by itself.
+  static Result<std::shared_ptr<Replica>> open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered);
   ~Replica();
 
-  // The fibers; both run until cancelled or until an error that must end the node.
-  Result<void> run();
-  Result<void> run_checkpoints();
+  // Ends it while the node goes on: takes part in nothing any more, and settles what waits. Its files stay, and so does
+  // what the log says of it.
+  void retire();
+  bool retired() const { return retired_; }
+  // No checkpoint is begun while this is on: what was applied must happen again after a crash.
+  void hold_checkpoints(bool on);
 
   void step(raft::Message message);
   void snapshot_failed(ReplicaId to);
@@ -69,18 +98,13 @@ class Replica final : private Call::Register, private kv::ReplySink {
   void propose(Call& call);
   // The same for a batch without writes.
   void read(Call& call);
-  // Settles `call`, which another node proposes for us, if its entry is applied here first. Undone when it is settled.
-  void watch(Call& call);
-
-  // The leader's answer to a call that watch() has here; ignored when it is settled already.
-  void forward_answered(uint64_t request, Outcome outcome, ReplySet replies, std::string_view reason);
-  // The connection to `leader` broke: reads forwarded to it are settled with kNotDone; of writes nothing is known yet.
-  void forward_lost(NodeId leader);
 
   // A snapshot's file was received, finished and loaded: it becomes the state if raft says so when it sees `message`.
   void snapshot_received(raft::Message message, std::shared_ptr<CheckpointStore::Keep> checkpoint,
                          std::shared_ptr<kv::StateMachine> machine);
 
+  GroupId group() const { return config_.group; }
+  ReplicaId id() const { return config_.raft.id; }
   const raft::Raft& raft() const { return raft_; }
   const kv::StateMachine& machine() const { return *machine_; }
   CheckpointStore& checkpoints() { return checkpoints_; }
@@ -89,6 +113,20 @@ class Replica final : private Call::Register, private kv::ReplySink {
   // Begins to hand leadership to the voter on that node, or, of 0, to the one that can best take it
   // (raft::Raft::transfer). kUnavailable: this replica does not lead, or hands over already; kInvalid: no such voter.
   Result<void> hand_over(NodeId to = {});
+  // It leads, and has applied all that earlier leaders have left: what the machine says of the shard is then current,
+  // but for what has_change_pending().
+  bool leads() const;
+  // Something that changes the shard's epoch is in the log, and not applied yet.
+  bool has_change_pending() const;
+  // Proposes a command that no client waits for, such as those of core/kv/internal.h. Whether anything becomes of it is
+  // to be seen in the machine.
+  void propose_internal(const std::vector<std::string>& words);
+  // Begins to change who belongs to the group (raft::Raft::propose_change).
+  Result<void> change(const raft::Change& change);
+  // Stands for election now.
+  void campaign();
+  // raft::Raft::wake().
+  void end_rest();
   // Suspends until it is known what became of all that was proposed here.
   void wait_for_proposals() {
     proposals_settled_.wait_until([this] { return proposed_.empty(); });
@@ -96,6 +134,8 @@ class Replica final : private Call::Register, private kv::ReplySink {
   // Suspends until another leader is known, or this one is no longer; may wake for nothing.
   void wait_for_leader_change() { leader_changed_.wait(); }
   uint64_t applied_entries() const { return applied_entries_; }
+
+  bool receiving_snapshot = false;  // whoever receives one for it says so here
 
  private:
   struct ReadCall {
@@ -108,14 +148,20 @@ class Replica final : private Call::Register, private kv::ReplySink {
     std::shared_ptr<kv::StateMachine> machine;
   };
 
-  Replica(Env& env, ReplicaConfig config, LogWriter& log, Transport& transport, raft::Durable durable,
-          std::shared_ptr<kv::StateMachine> machine, uint64_t checkpoint_id, Observer* observer);
+  friend class Driver;
 
-  void wake() { work_.notify_one(); }
-  void moved() {
-    if (observer_) observer_->moved(config_.raft.id.node(), raft_);
+  Replica(const Shared& shared, ReplicaConfig config, raft::Durable durable, std::shared_ptr<kv::StateMachine> machine,
+          uint64_t checkpoint_id);
+
+  void wake() {
+    if (!retired_) driver_.wants_turn(*this);
   }
+  void moved() {
+    if (observer_ && !retired_) observer_->moved(config_.raft.id.node(), config_.group, raft_);
+  }
+  Result<void> turn();  // does not suspend
   void arm_timer();
+  void refuse(Call& call, std::string_view why);
   Result<void> process();
   Result<void> handle(raft::Ready ready);
   void persist(raft::Ready& ready);
@@ -126,27 +172,29 @@ class Replica final : private Call::Register, private kv::ReplySink {
   void propose_time();
   void settle_applied(const raft::Entry& entry);
   void note_leader();
-  void want_checkpoint();
-  Result<void> take_checkpoint();
+  void want_checkpoint() { driver_.wants_checkpoint(*this); }
+  Result<void> take_checkpoint();  // suspends
   int64_t log_time();
 
   void forget(Call& call) override;                                     // Call::Register
   void begin(const kv::BatchHeader& header, size_t commands) override;  // kv::ReplySink
   void reply(size_t position, kv::Outcome outcome, std::string_view reply) override;
   void stale(const kv::BatchHeader& header, size_t commands) override;
+  void split(const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) override;
 
   Env& env_;
-  ReplicaConfig config_;
   LogWriter& log_;
+  Driver& driver_;
   Transport& transport_;
+  Forwarded& forwarded_;
+  Host& host_;
   Observer* observer_;
+  ReplicaConfig config_;
   CheckpointStore checkpoints_;
   std::shared_ptr<kv::StateMachine> machine_;
   raft::Raft raft_;
   LogClock clock_;
   kv::ScanCursors cursors_;
-  fiber::Condition work_;
-  fiber::Condition checkpoint_due_;
   fiber::Condition leader_changed_;
   fiber::Condition proposals_settled_;
   struct Tick : fiber::Timer {
@@ -155,11 +203,11 @@ class Replica final : private Call::Register, private kv::ReplySink {
   } tick_;
 
   std::map<std::pair<LogIndex, Term>, Call*> proposed_;  // by where its entry stands
-  std::map<uint64_t, Call*> watched_;                    // forwarded by this node, by request number
   std::map<uint64_t, Call*> reading_;                    // waiting for the read round, by context
   std::deque<ReadCall> confirmed_;                       // waiting to be applied far enough
   uint64_t read_contexts_ = 0;
-  LogIndex time_entry_;  // proposed to move log time; 0: none under way
+  LogIndex time_entry_;      // proposed to move log time; 0: none under way
+  LogIndex internal_entry_;  // the last that was proposed internally in this term
   ReplicaId leader_seen_;
   Call* replying_ = nullptr;  // whose replies the entry being applied gives
   std::vector<Staged> staged_;
@@ -170,10 +218,16 @@ class Replica final : private Call::Register, private kv::ReplySink {
   Term applied_term_;
   size_t applied_bytes_ = 0;  // since the last checkpoint
   uint64_t applied_entries_ = 0;
-  bool checkpoint_wanted_ = false;
   uint64_t doubtful_checkpoint_ = UINT64_MAX;  // could not be sent to a follower
   Term recovered_term_;
   bool heard_leader_ = false;
+  bool retired_ = false;
+  int checkpoints_held_ = 0;
+  // The driver's: one checkpoint at a time, and what was asked for meanwhile comes next.
+  bool listed_for_turn_ = false;
+  bool listed_for_checkpoint_ = false;
+  bool taking_checkpoint_ = false;
+  bool checkpoint_again_ = false;
 };
 
 }  // namespace mneme::replica

@@ -44,8 +44,6 @@ bool well_formed(const Operation& operation) {
 
 }  // namespace
 
-Map::Map() : owners_(kSlots) {}
-
 Result<Answer> Map::apply(const Command& command) {
   if (!cluster_ && !std::holds_alternative<FoundCluster>(command))
     return fail(ErrorCode::kRefused, "there is no cluster yet; found one with `mneme cluster init`");
@@ -190,6 +188,7 @@ Result<Map> Map::decode(std::string_view bytes) {
       c.refuse(ErrorCode::kCorrupt, "nodes are unsorted");
     map.nodes_.emplace_hint(map.nodes_.end(), node.id, std::move(node));
   }
+  if (map.cluster_) map.owners_.resize(kSlots);
   uint32_t shards = 0;
   c.number(shards);
   if (shards > kSlots + 1u) c.refuse(ErrorCode::kTooLarge, "there are too many shards");
@@ -198,6 +197,8 @@ Result<Map> Map::decode(std::string_view bytes) {
     fields(c, shard);
     if (!map.shards_.empty() && shard.group() <= map.shards_.rbegin()->first)
       c.refuse(ErrorCode::kCorrupt, "shards are unsorted");
+    if (map.owners_.empty() && !shard.slots.empty()) c.refuse(ErrorCode::kCorrupt, "there are shards and no cluster");
+    if (!c.ok()) break;
     for (SlotRange range : shard.slots.ranges())
       std::fill(map.owners_.begin() + range.begin, map.owners_.begin() + range.end, shard.group());
     map.shards_.emplace_hint(map.shards_.end(), shard.group(), std::move(shard));

@@ -53,16 +53,19 @@ struct Answer {
   bool operator==(const Answer&) const = default;
 };
 
+// Whether the report shows that the step of the shard's pending operation was made.
+[[nodiscard]] bool shows_step(const Shard& shard, const Report& report);
+
 class Map {
  public:
-  Map();
-
   Result<Answer> apply(const Command& command);
 
   ClusterId cluster() const { return cluster_; }  // 0: not founded yet
   uint32_t cluster_version() const { return cluster_version_; }
   // Rises with every change but those of sizes, loads and the numbers of reports.
   uint64_t version() const { return version_; }
+  // The command that made it, of a map to which nothing else has happened.
+  [[nodiscard]] FoundCluster founding() const;
   uint32_t copies() const { return copies_; }
   const std::map<NodeId, Node>& nodes() const { return nodes_; }
   const std::map<GroupId, Shard>& shards() const { return shards_; }  // the meta group too
@@ -70,7 +73,7 @@ class Map {
   const Node* node(NodeId id) const;
   const Shard* shard(GroupId id) const;
   // In constant time. 0 before founding.
-  GroupId owner_of(uint16_t slot) const { return owners_[slot]; }
+  GroupId owner_of(uint16_t slot) const { return owners_.empty() ? GroupId() : owners_[slot]; }
   NodeId next_node() const { return next_node_; }
   GroupId next_group() const { return next_group_; }
   OperationId next_operation() const { return next_operation_; }
@@ -126,7 +129,7 @@ class Map {
   OperationId next_operation_{1};
   std::map<NodeId, Node> nodes_;
   std::map<GroupId, Shard> shards_;
-  std::vector<GroupId> owners_;  // by slot; follows from shards_
+  std::vector<GroupId> owners_;  // by slot, none before founding; follows from shards_
 };
 
 }  // namespace mneme::shard

@@ -93,6 +93,7 @@ Result<Answer> Map::on(const FoundCluster& command) {
     return fail(ErrorCode::kInvalid,
                 fmt::format("a cluster is founded with 1 to {} shards, not {}", kSlots, command.shards));
 
+  owners_.resize(kSlots);
   cluster_ = command.cluster;
   founding_ = founding;
   cluster_version_ = command.cluster_version;
@@ -131,6 +132,16 @@ Result<Node*> Map::known_node(NodeId id) {
 size_t Map::nodes_up() const {
   return static_cast<size_t>(
       std::count_if(nodes_.begin(), nodes_.end(), [](const auto& n) { return n.second.state == NodeState::kUp; }));
+}
+
+FoundCluster Map::founding() const {
+  FoundCluster command{.cluster = cluster_,
+                       .cluster_version = cluster_version_,
+                       .copies = copies_,
+                       .shards = static_cast<uint32_t>(shards_.size() - 1)};
+  for (const auto& [id, node] : nodes_)
+    command.nodes.push_back({id, node.incarnation, node.peer_address, node.client_address, node.rack});
+  return command;
 }
 
 Result<Answer> Map::on(const AddNode& command) {

@@ -95,6 +95,14 @@ uint64_t share(uint64_t whole, size_t part, size_t of) {
 
 }  // namespace
 
+bool shows_step(const Shard& shard, const Report& report) {
+  const Operation* operation = shard.pending();
+  if (!operation) return false;
+  if (operation->step == Step::kSplit) return shows_split(shard, report) && !is_joint(report.configuration);
+  Shard changed = shard;
+  return take(changed, report) && made(changed, *operation);
+}
+
 Result<Shard*> Map::known_shard(GroupId id) {
   auto found = shards_.find(id);
   if (found == shards_.end())

@@ -51,6 +51,25 @@ std::string_view name_of(Step step) {
   return "unknown";
 }
 
+std::string_view name_of(Role role) {
+  switch (role) {
+    case Role::kVoter: return "voter";
+    case Role::kLearner: return "learner";
+    case Role::kIncoming: return "incoming";
+    case Role::kOutgoing: return "outgoing";
+  }
+  return "unknown";
+}
+
+std::string_view name_of(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kPending: return "pending";
+    case Outcome::kDone: return "done";
+    case Outcome::kAbandoned: return "abandoned";
+  }
+  return "unknown";
+}
+
 std::string text_of(const Action& action) {
   switch (action.kind) {
     case ActionKind::kSplit: return fmt::format("split at slot {}", action.at);

@@ -157,6 +157,8 @@ struct Shard {
 
 [[nodiscard]] std::string_view name_of(NodeState state);
 [[nodiscard]] std::string_view name_of(Step step);
+[[nodiscard]] std::string_view name_of(Role role);
+[[nodiscard]] std::string_view name_of(Outcome outcome);
 // "move n3 to n7", "split at slot 8192".
 [[nodiscard]] std::string text_of(const Action& action);
 

@@ -86,7 +86,7 @@ class Log {
   // The group's entries up to `up_to` are no longer needed from the log: a checkpoint covers them whose record is
   // durable here.
   void covered(GroupId group, LogIndex up_to) { table_.covered(group, up_to); }
-  // Removes the oldest segments that nothing is needed of. Suspends.
+  // Removes the oldest segments that nothing is needed of; does nothing while another fiber is at it. Suspends.
   Result<void> free_segments();
 
   // For observers.

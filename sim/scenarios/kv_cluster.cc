@@ -46,6 +46,8 @@ void KvCluster::make_machines(fiber::Scope& scope) {
     config.snapshot_chunk_bytes = 4096;
     config.max_memory_bytes = static_cast<size_t>(options_[Option::memory]) * limits::kKiB;
     config.observer = &oracle_;
+    config.shards = static_cast<uint32_t>(options_[Option::shards]);
+    config.copies = static_cast<uint32_t>(std::min(options_[Option::copies], options_[Option::nodes]));
   }
 }
 
@@ -131,9 +133,11 @@ void KvCluster::damage(uint32_t n) {
 }
 
 bool KvCluster::founded() {
+  int64_t replicas = 0;
   for (uint32_t n = 1; n <= size(); ++n)
-    if (!machine(n).disk().contains("group-1")) return false;
-  return true;
+    for (int64_t group = 1; group <= options_[Option::shards] + 1; ++group)
+      replicas += machine(n).disk().contains(fmt::format("group-{}", group));
+  return replicas >= (options_[Option::shards] + 1) * std::min(options_[Option::copies], options_[Option::nodes]);
 }
 
 void KvCluster::wipe(uint32_t n, WorldTime down) {
@@ -144,30 +148,42 @@ void KvCluster::wipe(uint32_t n, WorldTime down) {
   world_.later(*scope_, down, [this, n] { boot(n); });
 }
 
-// A majority without it holds durably all that it does, an entry of its term among it. Its own log is durable too: what
-// is not may be about to replace entries that its disk still has, and that no other has.
+// Of each of its groups, a majority without it holds durably all that it does, an entry of its term among it. Its own
+// log is durable too: what is not may be about to replace entries that its disk still has, and that no other has.
 bool KvCluster::dispensable(uint32_t n) const {
-  const raft::View* own = oracle_.last_seen(NodeId(n));
-  if (!own || own->suspect || own->last_term != own->term || own->persisted != own->last) return false;
-  uint32_t holders = 0;
-  for (uint32_t m = 1; m <= size(); ++m) {
-    const raft::View* seen = oracle_.last_seen(NodeId(m));
-    if (m == n || !seen || seen->suspect || nodes_[m - 1].doubted) continue;
-    holders += seen->term == own->term && seen->last_term == own->term && seen->persisted >= own->last;
+  bool has_any = false;
+  for (GroupId group : oracle_.groups()) {
+    const raft::View* own = oracle_.last_seen(NodeId(n), group);
+    if (!own) continue;
+    has_any = true;
+    if (own->suspect || own->last_term != own->term || own->persisted != own->last) return false;
+    uint32_t holders = 0;
+    for (uint32_t m = 1; m <= size(); ++m) {
+      const raft::View* seen = oracle_.last_seen(NodeId(m), group);
+      if (m == n || !seen || seen->suspect || nodes_[m - 1].doubted) continue;
+      holders += seen->term == own->term && seen->last_term == own->term && seen->persisted >= own->last;
+    }
+    if (holders < majority()) return false;
   }
-  return holders >= majority();
+  return has_any;
+}
+
+std::map<GroupId, Term> KvCluster::terms(uint32_t n) const {
+  std::map<GroupId, Term> terms;
+  for (GroupId group : oracle_.groups())
+    if (const raft::View* seen = oracle_.last_seen(NodeId(n), group)) terms[group] = seen->term;
+  return terms;
 }
 
 bool KvCluster::may_forget(uint32_t n) const {
   if (options_[Option::limit] == static_cast<int64_t>(Limit::kLifted)) return true;
-  return dispensable(n) && (!nodes_[n - 1].doubted || oracle_.last_seen(NodeId(n))->term == nodes_[n - 1].doubted_in);
+  return dispensable(n) && (!nodes_[n - 1].doubted || terms(n) == nodes_[n - 1].doubted_in);
 }
 
 void KvCluster::doubt(uint32_t n) {
-  const raft::View* seen = oracle_.last_seen(NodeId(n));
   damage(n);
   nodes_[n - 1].doubted = true;
-  nodes_[n - 1].doubted_in = seen ? seen->term : Term();
+  nodes_[n - 1].doubted_in = terms(n);
 }
 
 void KvCluster::redeem(uint32_t n) {
@@ -192,12 +208,19 @@ void KvCluster::put_back_copy(uint32_t n, WorldTime down) {
   world_.later(*scope_, down, [this, n] { boot(n); });
 }
 
+bool KvCluster::suspect(uint32_t n) const {
+  bool seen = false;
+  for (GroupId group : oracle_.groups()) {
+    const raft::View* replica = oracle_.last_seen(NodeId(n), group);
+    seen |= replica != nullptr;
+    if (replica && replica->suspect) return true;
+  }
+  return !seen;
+}
+
 uint32_t KvCluster::sound() const {
   uint32_t count = 0;
-  for (uint32_t n = 1; n <= size(); ++n) {
-    const raft::View* seen = oracle_.last_seen(NodeId(n));
-    count += !nodes_[n - 1].lost && (!nodes_[n - 1].damaged || (seen && !seen->suspect));
-  }
+  for (uint32_t n = 1; n <= size(); ++n) count += !nodes_[n - 1].lost && (!nodes_[n - 1].damaged || !suspect(n));
   return count;
 }
 
@@ -205,21 +228,22 @@ std::string KvCluster::account() {
   std::string out;
   for (uint32_t n = 1; n <= size(); ++n) {
     const Node& node = nodes_[n - 1];
-    const raft::View* seen = oracle_.last_seen(NodeId(n));
     out += fmt::format("n{}  ", n);
     if (node.lost)
       out += "lost: " + node.last_end;
     else if (!machine(n).running())
       out += node.held ? "held down" : "down" + (node.last_end.empty() ? "" : ": " + node.last_end);
-    else if (!seen)
-      out += "runs, and its replica has not started yet";
     else
-      out += fmt::format("{} of term {}{}, leader {}, commit {}, applied {}, durable to {}, log {} to {}/{}",
-                         raft::name_of(seen->role), seen->term.value, seen->suspect ? ", suspect" : "",
-                         seen->leader ? fmt::format("n{}", seen->leader.node().value) : "unknown", seen->commit.value,
-                         seen->applied.value, seen->persisted.value, seen->first.value, seen->last.value,
-                         seen->last_term.value);
+      out += "runs";
     out += '\n';
+    for (GroupId group : oracle_.groups())
+      if (const raft::View* seen = oracle_.last_seen(NodeId(n), group))
+        out += fmt::format(
+            "  group {}: {} of term {}{}, leader {}, commit {}, applied {}, durable to {}, log {} to "
+            "{}/{}\n",
+            group.value, raft::name_of(seen->role), seen->term.value, seen->suspect ? ", suspect" : "",
+            seen->leader ? fmt::format("n{}", seen->leader.node().value) : "unknown", seen->commit.value,
+            seen->applied.value, seen->persisted.value, seen->first.value, seen->last.value, seen->last_term.value);
   }
   return out;
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ class KvCluster {
 
   // Something of what its disk held is, or may be, damaged for good.
   void damage(uint32_t node);
-  // All nodes have founded the cluster and have a log.
+  // The cluster is founded, and all replicas that it begins with have been there.
   bool founded();
   // The machine loses power and its disk is empty when it is back after `down`.
   void wipe(uint32_t node, WorldTime down);
@@ -78,7 +79,7 @@ class KvCluster {
     bool lost = false;
     bool held = false;
     bool doubted = false;
-    Term doubted_in;
+    std::map<GroupId, Term> doubted_in;
     node::Ending* ending = nullptr;  // of the process that runs
     bool asked = false;              // to end, since it was started
     WorldTime down = 0;              // after the end that it was asked for
@@ -86,6 +87,8 @@ class KvCluster {
   };
   void ended(uint32_t node, Result<void> result);
   bool dispensable(uint32_t node) const;
+  std::map<GroupId, Term> terms(uint32_t node) const;  // of its replicas
+  bool suspect(uint32_t node) const;                   // any replica of it is, or none was seen
   void forgets(uint32_t node);
 
   World& world_;

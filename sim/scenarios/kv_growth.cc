@@ -36,35 +36,52 @@ KvGrowth::KvGrowth(const Options& o) : keep_entries_(static_cast<uint64_t>(o[Opt
               (static_cast<uint64_t>(o[Option::max_append]) / kLeastEntryBytes + 1);
 }
 
-void KvGrowth::applied(const raft::Entry& entry) {
-  if (entry.index.value <= bytes_.size()) return;
-  const uint64_t before = bytes_.empty() ? 0 : bytes_.back();
-  bytes_.resize(entry.index.value, before);
-  bytes_.back() += entry.payload_bytes() + kLeastEntryBytes;
+void KvGrowth::applied(GroupId group, const raft::Entry& entry) {
+  std::vector<uint64_t>& bytes = bytes_[group];
+  if (entry.index.value <= bytes.size()) return;
+  const uint64_t before = bytes.empty() ? 0 : bytes.back();
+  bytes.resize(entry.index.value, before);
+  bytes.back() += entry.payload_bytes() + kLeastEntryBytes;
 }
 
-uint64_t KvGrowth::bytes_upto(LogIndex index) const {
-  return index.value == 0 || bytes_.empty() ? 0 : bytes_[std::min<uint64_t>(index.value, bytes_.size()) - 1];
+uint64_t KvGrowth::bytes_upto(GroupId group, LogIndex index) const {
+  auto found = bytes_.find(group);
+  if (index.value == 0 || found == bytes_.end() || found->second.empty()) return 0;
+  return found->second[std::min<uint64_t>(index.value, found->second.size()) - 1];
 }
 
-std::optional<Finding> KvGrowth::check(uint64_t node, const KvFootprint& footprint, const raft::View* replica) const {
-  auto beyond = [&](const char* property, const char* what, uint64_t figure, uint64_t bound) -> std::optional<Finding> {
-    if (figure <= bound) return std::nullopt;
-    return Finding{property, fmt::format("n{} has {} {}; the bound is {}", node, figure, what, bound)};
-  };
-  if (auto found = beyond("disk growth", "bytes of log segments", footprint.log_bytes, log_bytes_)) return found;
-  if (auto found = beyond("disk growth", "files of checkpoints", footprint.checkpoint_files, checkpoint_files_))
+namespace {
+
+std::optional<Finding> beyond(const char* property, uint64_t node, std::string_view what, uint64_t figure,
+                              uint64_t bound) {
+  if (figure <= bound) return std::nullopt;
+  return Finding{property, fmt::format("n{} has {} {}; the bound is {}", node, figure, what, bound)};
+}
+
+}  // namespace
+
+// Each group keeps as much as if it were alone: one that is idle holds up what the busy ones wrote beside it.
+std::optional<Finding> KvGrowth::check_log(uint64_t node, uint64_t log_bytes) const {
+  return beyond("disk growth", node, "bytes of log segments", log_bytes,
+                log_bytes_ * std::max<size_t>(bytes_.size(), 1));
+}
+
+std::optional<Finding> KvGrowth::check(uint64_t node, GroupId group, uint64_t files, const raft::View* replica) const {
+  auto of_group = [&](std::string_view what) { return fmt::format("{} of group {}", what, group.value); };
+  if (auto found = beyond("disk growth", node, of_group("files of checkpoints"), files, checkpoint_files_))
     return found;
   if (!replica) return std::nullopt;
   const LogIndex wanted(replica->first.prev().value + keep_entries_);
   if (wanted < replica->applied) {
-    const uint64_t bytes = bytes_upto(replica->applied) - bytes_upto(wanted);
-    if (auto found = beyond("memory growth", "bytes of applied entries in memory", bytes, span_bytes_)) return found;
+    const uint64_t bytes = bytes_upto(group, replica->applied) - bytes_upto(group, wanted);
+    if (auto found = beyond("memory growth", node, of_group("bytes of applied entries in memory"), bytes, span_bytes_))
+      return found;
   }
   // What an installed snapshot covers is no entry, though its record may not be stored yet.
   const LogIndex stored = std::max(replica->persisted, replica->first.prev());
   if (replica->role != raft::Role::kFollower || replica->last <= stored) return std::nullopt;
-  return beyond("queue growth", "entries that are not stored yet", replica->last.value - stored.value, unstored_);
+  return beyond("queue growth", node, of_group("entries that are not stored yet"), replica->last.value - stored.value,
+                unstored_);
 }
 
 }  // namespace mneme::sim

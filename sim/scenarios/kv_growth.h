@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -23,30 +24,25 @@
 
 namespace mneme::sim {
 
-// What can be seen of a node from outside.
-struct KvFootprint {
-  uint64_t log_bytes = 0;
-  uint64_t checkpoint_files = 0;
-};
-
 class KvGrowth {
  public:
   explicit KvGrowth(const Options& options);
 
-  // An entry was applied somewhere; only the first time at its index counts.
-  void applied(const raft::Entry& entry);
-  // Null replica: it has not started.
-  std::optional<Finding> check(uint64_t node, const KvFootprint& footprint, const raft::View* replica) const;
+  // An entry was applied somewhere; only the first time at its group's index counts.
+  void applied(GroupId group, const raft::Entry& entry);
+  std::optional<Finding> check_log(uint64_t node, uint64_t log_bytes) const;
+  // Of one group on a node: its checkpoints' files, and its replica; null: it has not started.
+  std::optional<Finding> check(uint64_t node, GroupId group, uint64_t files, const raft::View* replica) const;
 
  private:
-  uint64_t bytes_upto(LogIndex index) const;
+  uint64_t bytes_upto(GroupId group, LogIndex index) const;
 
   uint64_t keep_entries_;
   uint64_t span_bytes_;  // applied and not yet covered by a checkpoint, most
   uint64_t log_bytes_;
   uint64_t checkpoint_files_;
   uint64_t unstored_;
-  std::vector<uint64_t> bytes_;  // applied up to an index, as the replica counts them
+  std::map<GroupId, std::vector<uint64_t>> bytes_;  // applied up to an index, as the replica counts them
 };
 
 }  // namespace mneme::sim

@@ -4,6 +4,8 @@
 #include <charconv>
 
 #include "core/base/check.h"
+#include "core/base/hash.h"
+#include "core/kv/internal.h"
 #include "core/protocol/reply.h"
 
 namespace mneme::sim {
@@ -59,9 +61,14 @@ const std::vector<KvModel::Answer>& KvModel::apply(LogIndex index, std::string_v
   CHECK(reader.has_value());
   last_ = index;
   times_.push_back(std::max(times_.back(), reader->header().log_time_ms));
+  if (is_stale(*reader)) return answers_;
   kv::CommandMeta meta;
   std::vector<std::string_view> args;
   for (size_t position = 0; reader->next(meta, args); ++position) {
+    if (!owns(args)) {
+      answers_.push_back({"-CLUSTERDOWN Hash slot not served\r\n", false});
+      continue;
+    }
     if (!meta.session) {
       answers_.push_back({execute(args, position), true});
       continue;
@@ -81,18 +88,80 @@ const std::vector<KvModel::Answer>& KvModel::apply(LogIndex index, std::string_v
 }
 
 KvModel::Session* KvModel::use_session(uint64_t id) {
+  for (auto next = sessions_.begin(); next != sessions_.end();) {
+    const auto one = next++;
+    if (times_.back() - one->second.used_ms < 3'600'000) continue;
+    forgotten_ = std::max(forgotten_, one->first);
+    sessions_.erase(one);
+  }
   auto found = sessions_.find(id);
-  if (found == sessions_.end()) return nullptr;
-  if (times_.back() - found->second.used_ms >= 3'600'000) {
-    sessions_.erase(found);
-    return nullptr;
+  if (found == sessions_.end()) {
+    if (slots_.empty() || id <= forgotten_) return nullptr;
+    found = sessions_.try_emplace(id).first;
   }
   found->second.used_ms = times_.back();
   return &found->second;
 }
 
+void KvModel::configure(LogIndex index) {
+  skip(index);
+  if (epoch_ != 0) ++epoch_;
+}
+
+std::vector<std::pair<GroupId, KvModel>> KvModel::take_children() { return std::exchange(children_, {}); }
+
+bool KvModel::is_stale(kv::BatchReader reader) const {
+  if (epoch_ == 0 || reader.header().epoch.value >= slots_epoch_) return false;
+  kv::CommandMeta meta;
+  std::vector<std::string_view> args;
+  while (reader.next(meta, args))
+    if (!args[0].starts_with("mneme.")) return true;
+  return false;
+}
+
+bool KvModel::owns(const std::vector<std::string_view>& args) const {
+  if (args.size() < 2 || args[0] == "SESSION" || args[0].starts_with("mneme.")) return true;
+  return slots_.contains(slot_of(args[1]));
+}
+
+KvModel KvModel::child_of(std::string_view bytes) {
+  const auto request = kv::SplitRequest::decode(bytes);
+  KvModel child;
+  child.slots_ = slots_.split_at(request->at);
+  child.epoch_ = child.slots_epoch_ = epoch_ = slots_epoch_ = epoch_ + 1;
+  child.times_ = {times_.back(), times_.back()};
+  child.last_ = LogIndex(1);
+  child.forgotten_ = forgotten_;
+  child.sessions_ = sessions_;
+  for (const auto& [key, versions] : keys_) {
+    if (!child.slots_.contains(slot_of(key)) || !versions.back().value) continue;
+    child.keys_[key].push_back({LogIndex(1), versions.back().value, versions.back().expire_at_ms});
+  }
+  return child;
+}
+
+// Answers nobody who is judged here.
+std::string KvModel::change_shard(const std::vector<std::string_view>& args) {
+  auto number_of = [](std::string_view bytes) { return Reader(bytes).u64(); };
+  if (args[0] == "mneme.begin" && epoch_ == 0) {
+    Reader slots(args[2]);
+    slots_ = *shard::SlotSet::decode(slots);
+    epoch_ = slots_epoch_ = number_of(args[1]);
+  } else if (args[0] == "mneme.raise" && number_of(args[1]) == epoch_) {
+    ++epoch_;
+  } else if (args[0] == "mneme.divide") {
+    const auto request = kv::SplitRequest::decode(args[1]);
+    if (request->epoch.value == epoch_) {
+      KvModel child = child_of(args[1]);
+      children_.emplace_back(request->child, std::move(child));
+    }
+  }
+  return {};
+}
+
 std::string KvModel::execute(const std::vector<std::string_view>& args, size_t position) {
   const std::string_view name = args[0];
+  if (name.starts_with("mneme.")) return change_shard(args);
   if (name == "SESSION") {
     const uint64_t id = (last_.value << 20) + position;
     sessions_[id].used_ms = times_.back();

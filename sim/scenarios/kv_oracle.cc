@@ -20,26 +20,29 @@ void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin,
   admitted_[{stream, nth}] = {origin, position};
 }
 
-void KvOracle::started(NodeId node, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
-  last_seen_.erase(node.value);
+void KvOracle::started(NodeId node, GroupId id, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
+  Group& group = groups_[id];
+  group.last_seen.erase(node.value);
+  group.replica[node.value] = raft.id();
   running_.insert(node.value);
-  if (!violated_) return moved(node, raft);
-  if (auto wrong = cluster_.restarted(raft)) return violate("raft invariant", *wrong);
+  if (!violated_) return moved(node, id, raft);
+  if (auto wrong = group.cluster.restarted(raft)) return violate("raft invariant", *wrong);
   if (raft.suspect() && !damaged_.contains(node.value))
     return violate("raft invariant", fmt::format("n{} is suspect, and nothing damaged its disk", node.value));
-  if (applied) compare_digest(node, applied, digest);
-  moved(node, raft);
+  if (applied) compare_digest(node, id, applied, digest);
+  moved(node, id, raft);
 }
 
-void KvOracle::moved(NodeId node, const raft::Raft& raft) {
+void KvOracle::moved(NodeId node, GroupId id, const raft::Raft& raft) {
   // What a crash unwinds may still touch its replica.
   if (found_ || !running_.contains(node.value)) return;
   const raft::View now = raft::view_of(raft);
+  Group& group = groups_[id];
   if (!violated_) {
-    last_seen_[node.value] = now;
+    group.last_seen[node.value] = now;
     return;
   }
-  auto [at, first] = last_seen_.try_emplace(node.value, now);
+  auto [at, first] = group.last_seen.try_emplace(node.value, now);
   if (first || at->second != now) {
     if (auto wrong = raft::check_state(raft, now)) return violate("raft invariant", *wrong);
     if (auto wrong = first ? std::nullopt : raft::check_transition(at->second, raft, now))
@@ -48,110 +51,156 @@ void KvOracle::moved(NodeId node, const raft::Raft& raft) {
   } else if (now.role != raft::Role::kLeader) {
     return;
   }
-  if (auto wrong = cluster_.observe(raft)) return violate("raft invariant", *wrong);
+  if (auto wrong = group.cluster.observe(raft)) return violate("raft invariant", *wrong);
   if (after_step) after_step();
 }
 
-KvOracle::Applied& KvOracle::at(LogIndex index) {
-  if (log_.size() < index.value) log_.resize(index.value);
-  return log_[index.value - 1];
+void KvOracle::retired(NodeId node, GroupId group) { groups_[group].last_seen.erase(node.value); }
+
+void KvOracle::stopped(NodeId node) {
+  for (auto& [id, group] : groups_) group.last_seen.erase(node.value);
+  running_.erase(node.value);
 }
 
-void KvOracle::compare_digest(NodeId node, LogIndex index, uint64_t digest) {
-  if (!violated_) return;
-  const Applied& entry = at(index);
-  if (entry.known && entry.digest != digest)
-    violate("replica equality",
-            fmt::format("n{} has another state than the first replica that applied index {}", node.value, index.value));
+void KvOracle::rolled_back(NodeId node) {
+  for (auto& [id, group] : groups_)
+    if (auto own = group.replica.find(node.value); own != group.replica.end()) group.cluster.rolled_back(own->second);
 }
 
-void KvOracle::applied(NodeId node, const raft::Entry& entry, uint64_t digest) {
+const raft::View* KvOracle::last_seen(NodeId node, GroupId id) const {
+  auto group = groups_.find(id);
+  if (group == groups_.end()) return nullptr;
+  auto found = group->second.last_seen.find(node.value);
+  return found == group->second.last_seen.end() ? nullptr : &found->second;
+}
+
+std::vector<GroupId> KvOracle::groups() const {
+  std::vector<GroupId> ids;
+  for (const auto& [id, group] : groups_) ids.push_back(id);
+  return ids;
+}
+
+KvOracle::Applied& KvOracle::at(GroupId group, LogIndex index) {
+  auto& log = groups_[group].log;
+  if (log.size() < index.value) log.resize(index.value);
+  return log[index.value - 1];
+}
+
+void KvOracle::compare_digest(NodeId node, GroupId group, LogIndex index, uint64_t digest) {
   if (!violated_) return;
-  if (after_apply) after_apply(entry);
-  Applied& slot = at(entry.index);
+  Applied& entry = at(group, index);
+  // What a split's child begins with has no entry.
+  if (entry.digest == 0) entry.digest = digest;
+  if (entry.digest != digest)
+    violate("replica equality", fmt::format("n{} has another state of group {} than the first replica that applied "
+                                            "index {}",
+                                            node.value, group.value, index.value));
+}
+
+void KvOracle::applied(NodeId node, GroupId group, const raft::Entry& entry, uint64_t digest) {
+  if (!violated_) return;
+  if (after_apply) after_apply(group, entry);
+  Applied& slot = at(group, entry.index);
   if (!slot.known) {
-    slot = {true, entry.kind == raft::EntryKind::kData, entry.payload, digest};
-    return;
+    const uint64_t known = slot.digest;
+    slot = {true, entry.kind, entry.payload, known == 0 ? digest : known};
   }
-  compare_digest(node, entry.index, digest);
+  compare_digest(node, group, entry.index, digest);
 }
 
-void KvOracle::installed(NodeId node, LogIndex index, uint64_t digest) { compare_digest(node, index, digest); }
+void KvOracle::installed(NodeId node, GroupId group, LogIndex index, uint64_t digest) {
+  compare_digest(node, group, index, digest);
+}
 
-void KvOracle::read_served(const kv::Origin& origin, LogIndex applied) {
-  if (violated_) reads_[origin].push_back(applied);
+void KvOracle::read_served(GroupId group, const kv::Origin& origin, LogIndex applied) {
+  if (violated_) reads_[origin].emplace_back(group, applied);
 }
 
 std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
+  Judging judging{.records = records,
+                  .asked = {},
+                  .placed = std::vector<bool>(records.size()),
+                  .answers = std::vector<std::vector<std::string>>(records.size()),
+                  .models = {}};
   // Who asked: every attempt that was admitted, by batch and position.
-  std::map<std::pair<uint64_t, size_t>, size_t> asked;  // (request, position) -> record
   for (size_t i = 0; i < records.size(); ++i)
     for (auto& attempt : records[i].attempts)
       if (auto found = admitted_.find(attempt); found != admitted_.end())
-        asked[{found->second.first.request, found->second.second}] = i;
+        judging.asked[{found->second.first.request, found->second.second}] = i;
 
-  // Where each operation stands: after which index, and in which order within it; writes before the reads at that
-  // index.
-  struct Place {
-    LogIndex index;
-    bool read;
-    size_t position;
-    size_t record;
-  };
-  std::vector<Place> places;
-  std::vector<bool> placed(records.size());
-  std::vector<std::vector<std::string>> answers(records.size());  // that the model gives, for each place
-  KvModel model;
-  for (LogIndex index{1}; index.value <= log_.size(); index = index.next()) {
-    const Applied& entry = log_[index.value - 1];
+  std::map<GroupId, std::vector<Place>> places;
+  // A child's id is above its parent's.
+  for (const auto& [id, group] : groups_)
+    if (auto wrong = replay(judging, id, places[id])) return wrong;
+
+  // A batch of reads may have been answered more than once, by leaders who did not know of each other's answers; any of
+  // them may have reached the client.
+  for (auto& [key, record] : judging.asked) {
+    const OpRecord& op = records[record];
+    if (op.outcome != ClientOutcome::kOk || judging.placed[record]) continue;
+    std::optional<std::pair<GroupId, Place>> place;
+    for (auto& attempt : op.attempts) {
+      auto found = admitted_.find(attempt);
+      if (found == admitted_.end()) continue;
+      auto served = reads_.find(found->second.first);
+      if (served == reads_.end()) continue;
+      for (auto [group, index] : served->second) {
+        judging.answers[record].push_back(judging.models[group].read(index, op.args));
+        std::string wire;
+        protocol::downgrade(judging.answers[record].back(), wire);
+        if (!place || wire == op.reply) place = {group, Place{index, true, found->second.second, record}};
+      }
+    }
+    if (!place) continue;
+    places[place->first].push_back(place->second);
+    judging.placed[record] = true;
+  }
+  if (auto wrong = judge_answers(judging)) return wrong;
+  for (auto& [group, here] : places)
+    if (auto wrong = judge_order(judging, std::move(here))) return wrong;
+  return std::nullopt;
+}
+
+std::optional<Finding> KvOracle::replay(Judging& judging, GroupId id, std::vector<Place>& places) {
+  const std::vector<Applied>& log = groups_[id].log;
+  KvModel& model = judging.models[id];
+  for (LogIndex index = model.last().next(); index.value <= log.size(); index = index.next()) {
+    const Applied& entry = log[index.value - 1];
     if (!entry.known)
-      return Finding{
-          "log", fmt::format("no replica was seen to apply index {}, though {} was applied", index.value, log_.size())};
-    if (!entry.data) {
+      return Finding{"log", fmt::format("no replica was seen to apply index {} of group {}, though {} was applied",
+                                        index.value, id.value, log.size())};
+    if (entry.kind == raft::EntryKind::kConfig) {
+      model.configure(index);
+      continue;
+    }
+    if (entry.kind != raft::EntryKind::kData) {
       model.skip(index);
       continue;
     }
     auto reader = kv::BatchReader::open(*entry.payload);
     const kv::Origin origin = reader->header().origin;
     const auto& given = model.apply(index, *entry.payload);
+    for (auto& [child, begun] : model.take_children()) judging.models[child] = std::move(begun);
     for (size_t position = 0; position < given.size(); ++position) {
-      auto found = asked.find({origin.request, position});
-      if (found == asked.end()) continue;
+      auto found = judging.asked.find({origin.request, position});
+      if (found == judging.asked.end()) continue;
       const size_t record = found->second;
-      answers[record].push_back(given[position].reply);
+      judging.answers[record].push_back(given[position].reply);
       if (!given[position].executed) continue;
-      if (placed[record])
-        return Finding{
-            "exactly once",
-            fmt::format("{} was executed twice, the second time at index {}", records[record].text(), index.value),
-            {records[record]}};
-      placed[record] = true;
+      if (judging.placed[record])
+        return Finding{"exactly once",
+                       fmt::format("{} was executed twice, the second time at index {} of group {}",
+                                   judging.records[record].text(), index.value, id.value),
+                       {judging.records[record]}};
+      judging.placed[record] = true;
       places.push_back({index, false, position, record});
     }
   }
-  // A batch of reads may have been answered more than once, by leaders who did not know of each other's answers; any of
-  // them may have reached the client.
-  for (auto& [key, record] : asked) {
-    const OpRecord& op = records[record];
-    if (op.outcome != ClientOutcome::kOk || placed[record]) continue;
-    std::optional<Place> place;
-    for (auto& attempt : op.attempts) {
-      auto found = admitted_.find(attempt);
-      if (found == admitted_.end()) continue;
-      auto served = reads_.find(found->second.first);
-      if (served == reads_.end()) continue;
-      for (LogIndex index : served->second) {
-        answers[record].push_back(model.read(index, op.args));
-        std::string wire;
-        protocol::downgrade(answers[record].back(), wire);
-        if (!place || wire == op.reply) place = Place{index, true, found->second.second, record};
-      }
-    }
-    if (!place) continue;
-    places.push_back(*place);
-    placed[record] = true;
-  }
+  return std::nullopt;
+}
 
+std::optional<Finding> KvOracle::judge_answers(const Judging& judging) const {
+  const auto& [records, asked, placed, answers, models] = judging;
   std::string expected;
   for (size_t i = 0; i < records.size(); ++i) {
     const OpRecord& record = records[i];
@@ -190,6 +239,11 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
                    {record}};
   }
 
+  return std::nullopt;
+}
+
+std::optional<Finding> KvOracle::judge_order(const Judging& judging, std::vector<Place> places) {
+  const std::vector<OpRecord>& records = judging.records;
   std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
     if (a.index != b.index) return a.index < b.index;
     if (a.read != b.read) return b.read;

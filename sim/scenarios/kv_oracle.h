@@ -1,9 +1,10 @@
 // Watches all replicas of a kv run from outside, and judges the clients' answers by the replicas' order of commands.
 //
-// After every step: Raft's invariants for one replica and for all (core/raft/invariants.h). At every applied index: all
-// replicas have the same digest. At the end: the log that the replicas agreed on is replayed into KvModel; every
-// acknowledged write is in it, every answer is the one that the model gives at that place, and the order respects the
-// times of call and return. This is independent of the black-box checker, which knows only the history.
+// Group by group. After every step: Raft's invariants for one replica and for all (core/raft/invariants.h). At every
+// applied index: all replicas have the same digest. At the end: the log that the replicas agreed on is replayed into
+// KvModel, that of a split's child after its parent's; every acknowledged write is in one of them, every answer is the
+// one that the model gives at that place, and the order respects the times of call and return. This is independent of
+// the black-box checker, which knows only the history.
 #pragma once
 
 #include <functional>
@@ -34,37 +35,33 @@ class KvOracle final : public replica::Observer {
   explicit KvOracle(std::function<void(Finding)> violated) : violated_(std::move(violated)) {}
 
   void admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) override;
-  void started(NodeId node, const raft::Raft& raft, LogIndex applied, uint64_t digest) override;
-  void moved(NodeId node, const raft::Raft& raft) override;
-  void applied(NodeId node, const raft::Entry& entry, uint64_t digest) override;
-  void installed(NodeId node, LogIndex index, uint64_t digest) override;
-  void read_served(const kv::Origin& origin, LogIndex applied) override;
+  void started(NodeId node, GroupId group, const raft::Raft& raft, LogIndex applied, uint64_t digest) override;
+  void moved(NodeId node, GroupId group, const raft::Raft& raft) override;
+  void applied(NodeId node, GroupId group, const raft::Entry& entry, uint64_t digest) override;
+  void installed(NodeId node, GroupId group, LogIndex index, uint64_t digest) override;
+  void retired(NodeId node, GroupId group) override;
+  void read_served(GroupId group, const kv::Origin& origin, LogIndex applied) override;
   // Called after each step of a replica that violated nothing, and for each entry that one applies.
   std::function<void()> after_step;
-  std::function<void(const raft::Entry&)> after_apply;
+  std::function<void(GroupId, const raft::Entry&)> after_apply;
 
   // The node's process is gone: what it showed last is no longer compared with.
-  void stopped(NodeId node) {
-    last_seen_.erase(node.value);
-    running_.erase(node.value);
-  }
+  void stopped(NodeId node);
   // Its disk has gone back to an earlier state: what it promised with it holds no longer.
-  void rolled_back(NodeId node) { cluster_.rolled_back(ReplicaId(node)); }
+  void rolled_back(NodeId node);
 
   // Something on its disk was, or may be, damaged: it may be suspect from its next start on.
   void damaged(NodeId node) { damaged_.insert(node.value); }
 
-  // What its replica showed last; null when the process is gone or its replica has not started.
-  const raft::View* last_seen(NodeId node) const {
-    auto found = last_seen_.find(node.value);
-    return found == last_seen_.end() ? nullptr : &found->second;
-  }
+  // What the node's replica of a group showed last; null when the process is gone or it has none that has started.
+  const raft::View* last_seen(NodeId node, GroupId group) const;
+  // The groups that there have been, by id.
+  std::vector<GroupId> groups() const;
 
   // At the end of the run.
   std::optional<Finding> judge(const std::vector<OpRecord>& records);
   // After judge() found nothing: the records that happened, in the order that explains them.
   const std::vector<size_t>& order() const { return order_; }
-  LogIndex last_applied() const { return LogIndex(log_.size()); }
 
  private:
   struct OriginHash {
@@ -77,23 +74,46 @@ class KvOracle final : public replica::Observer {
   };
   struct Applied {  // the entry at an index, from whoever applied it first
     bool known = false;
-    bool data = false;
+    raft::EntryKind kind = raft::EntryKind::kNoop;
     std::shared_ptr<const std::string> payload;
     uint64_t digest = 0;
   };
+  struct Group {
+    raft::ClusterInvariants cluster;
+    std::map<uint64_t, raft::View> last_seen;  // by node
+    std::map<uint64_t, ReplicaId> replica;     // that the node had last
+    std::vector<Applied> log;
+  };
+  // An operation's place in a group's order: after which index, and in which order within it; writes before the reads
+  // at that index.
+  struct Place {
+    LogIndex index;
+    bool read = false;
+    size_t position = 0;
+    size_t record = 0;
+  };
+  struct Judging {
+    const std::vector<OpRecord>& records;
+    std::map<std::pair<uint64_t, size_t>, size_t> asked;  // (request, position) -> record
+    std::vector<bool> placed;
+    std::vector<std::vector<std::string>> answers;  // of each record, that the model gives, for each place
+    std::map<GroupId, KvModel> models;
+  };
   void violate(std::string property, std::string summary);
-  void compare_digest(NodeId node, LogIndex index, uint64_t digest);
-  Applied& at(LogIndex index);
+  void compare_digest(NodeId node, GroupId group, LogIndex index, uint64_t digest);
+  Applied& at(GroupId group, LogIndex index);
+  std::optional<Finding> replay(Judging& judging, GroupId group, std::vector<Place>& places);
+  std::optional<Finding> judge_answers(const Judging& judging) const;
+  std::optional<Finding> judge_order(const Judging& judging, std::vector<Place> places);
 
   std::function<void(Finding)> violated_;
   bool found_ = false;
-  raft::ClusterInvariants cluster_;
-  std::map<uint64_t, raft::View> last_seen_;
+  std::map<GroupId, Group> groups_;
   std::set<uint64_t> running_;
   std::set<uint64_t> damaged_;
-  std::vector<Applied> log_;
   std::vector<size_t> order_;
-  std::unordered_map<kv::Origin, std::vector<LogIndex>, OriginHash> reads_;  // where a batch of reads was answered
+  std::unordered_map<kv::Origin, std::vector<std::pair<GroupId, LogIndex>>, OriginHash>
+      reads_;  // where a batch of reads was answered
   std::unordered_map<std::pair<uint64_t, uint64_t>, std::pair<kv::Origin, size_t>, StreamHash>
       admitted_;  // by (stream, nth); looked up only
 };

@@ -30,7 +30,7 @@ class KvRun {
         cluster_(world_, options, oracle_, [this](Finding finding) { found(std::move(finding)); }),
         faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }),
         growth_(options) {
-    oracle_.after_apply = [this](const raft::Entry& entry) { growth_.applied(entry); };
+    oracle_.after_apply = [this](GroupId group, const raft::Entry& entry) { growth_.applied(group, entry); };
     oracle_.after_step = [this] {
       if (world_.now() >= growth_due_) look_for_growth();
     };
@@ -226,8 +226,12 @@ void KvRun::look_for_growth() {
   growth_due_ = world_.now() + kGrowthInterval;
   for (uint32_t n = 1; n <= cluster_.size(); ++n) {
     const DiskState& disk = world_.machine(n).disk();
-    const KvFootprint footprint{disk.contents("wal").bytes, disk.contents("group-1").files};
-    if (auto grown = growth_.check(n, footprint, oracle_.last_seen(NodeId(n)))) return found(std::move(*grown));
+    if (auto grown = growth_.check_log(n, disk.contents("wal").bytes)) return found(std::move(*grown));
+    for (GroupId group : oracle_.groups()) {
+      const uint64_t files = disk.contents(fmt::format("group-{}", group.value)).files;
+      if (auto grown = growth_.check(n, group, files, oracle_.last_seen(NodeId(n), group)))
+        return found(std::move(*grown));
+    }
   }
 }
 

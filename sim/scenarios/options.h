@@ -26,6 +26,8 @@ namespace mneme::sim {
 // clang-format off
 #define MNEME_SIM_OPTIONS(X)                                                                                             \
   X(cluster, nodes, "", 1, 9, 3, 5, "store nodes; drawn odd")                                                            \
+  X(cluster, shards, "", 1, 64, 1, 1, "shards that the cluster begins with")                                             \
+  X(cluster, copies, "", 1, 9, 9, 9, "replicas of each, where there are so many nodes")                                  \
   X(cluster, election_timeout, "ms", 20, 60000, 300, 1200, "least election timeout")                                     \
   X(cluster, heartbeat, "ms", 5, 10000, 60, 200, "heartbeat interval")                                                   \
   X(cluster, request_timeout, "ms", 50, 60000, 300, 3000, "until a node tells a client that it does not know")           \

@@ -180,7 +180,7 @@ TEST_CASE("cost of splitting a million 100-byte values", "[.bench]") {
     const size_t records = machine.table().record_count();
     BatchBuilder builder(BatchHeader{.epoch = machine.shard().epoch});
     std::string request = SplitRequest{machine.shard().epoch, at, GroupId(5), shard::OperationId(1), ""}.encode();
-    std::string_view words[] = {"mneme.split", request};
+    std::string_view words[] = {"mneme.divide", request};
     builder.add({}, words);
     std::string payload = std::move(builder).finish();
     Collected& sink = sinks[turn++];

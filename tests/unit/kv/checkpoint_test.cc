@@ -322,7 +322,7 @@ TEST_CASE("version 3 of the checkpoint format does not change") {
   CHECK(machine.sessions().all().size() == 1);
   CHECK(machine.sessions().all().at(800).kept.size() == 1);
   CHECK(machine.sessions().forgotten() == SessionId(700));
-  CHECK(machine.map()->cluster() == ClusterId(77));
+  CHECK(machine.map().cluster() == ClusterId(77));
 }
 
 // The stream with another header, all checksums made to fit.

@@ -24,7 +24,11 @@ void on_server(const shard::Map* map, const std::function<void(const Ask&)>& fn)
       const Config config;
       const Identity identity{NodeId(1), Incarnation(1001), ClusterId(77), {}};
       Server server{.env = env, .config = config, .identity = identity};
-      server.map = map;
+      MapCache cache(env);
+      if (map) {
+        cache.offer(std::make_shared<const shard::Map>(*map));
+        server.map = &cache;
+      }
       server.alive = [](NodeId) { return true; };
       Client client;
       fn([&](const std::vector<std::string>& words) {

@@ -16,8 +16,8 @@ namespace {
 constexpr sim::WorldTime kMs = 1'000'000;
 
 struct Leaders final : replica::Observer {
-  void moved(NodeId node, const raft::Raft& raft) override {
-    if (raft.role() == raft::Role::kLeader && raft.committed_in_term() && raft.term() > term) {
+  void moved(NodeId node, GroupId group, const raft::Raft& raft) override {
+    if (group == GroupId(2) && raft.role() == raft::Role::kLeader && raft.committed_in_term() && raft.term() > term) {
       term = raft.term();
       leader = node;
     }

@@ -19,7 +19,7 @@ struct Watched final : Observer {
     Term term;
     uint64_t digest;
   };
-  void applied(NodeId, const raft::Entry& entry, uint64_t digest) override {
+  void applied(NodeId, GroupId, const raft::Entry& entry, uint64_t digest) override {
     states[entry.index] = {entry.term, digest};
     last = entry.index;
   }
@@ -114,7 +114,7 @@ Result<void> feed(Env& env, Replica& replica, const Watched& watched, raft::LogP
   while (!enough()) {
     if (last.index.value > 5000) return fail(ErrorCode::kTimeout, "there is no end to it");
     const LogIndex index = last.index.next();
-    kv::BatchBuilder batch(kv::BatchHeader{.epoch = kShardEpoch, .log_time_ms = 1'700'000'000'000});
+    kv::BatchBuilder batch(kv::BatchHeader{.epoch = Epoch(1), .log_time_ms = 1'700'000'000'000});
     const std::string key = fmt::format("k{}", index.value % 60);
     const std::string value = fmt::format("v{}", index.value);
     batch.add({}, std::vector<std::string_view>{"SET", key, value});

@@ -19,8 +19,14 @@ inline const GroupId kGroup{1};
 // What the replica says to the others, for the test to answer.
 struct Others final : Transport {
   void send(GroupId, const raft::Message& message) override { said.push_back(message); }
-  void send_snapshot(const raft::Message&, uint64_t) override {}
+  void send_snapshot(GroupId, const raft::Message&, uint64_t) override {}
   std::deque<raft::Message> said;
+};
+
+struct NoHost final : Host {
+  void leader_changed(Replica&) override {}
+  void shard_changed(Replica&) override {}
+  void split(Replica&, const kv::SplitRequest&, std::unique_ptr<kv::StateMachine>) override {}
 };
 
 inline Result<std::unique_ptr<wal::Log>> open_log(Env& env) {
@@ -29,7 +35,8 @@ inline Result<std::unique_ptr<wal::Log>> open_log(Env& env) {
 }
 
 inline ReplicaConfig config_of(size_t voters) {
-  ReplicaConfig config{.group = kGroup, .raft = {.id = ReplicaId(1)}, .directory = "group-1"};
+  ReplicaConfig config{
+      .group = kGroup, .raft = {.id = ReplicaId(1)}, .shard = kv::ShardState::whole(), .directory = "group-1"};
   for (size_t n = 1; n <= voters; ++n) config.raft.voters.push_back(ReplicaId(n));
   config.checkpoint_log_bytes = 1024 * limits::kMiB;
   return config;
@@ -41,14 +48,18 @@ Result<void> with_replica(Env& env, ReplicaConfig config, Observer* observer, F&
   auto log = TRY(open_log(env));
   wal::GroupState recovered{.group = kGroup};
   for (wal::GroupState& group : log->take_recovered()) recovered = std::move(group);
+  Driver driver(env);  // outlives what the writer still has to complete
   LogWriter writer(env, *log);
   Others others;
-  auto replica = TRY(Replica::open(env, std::move(config), writer, others, std::move(recovered), observer));
+  Forwarded forwarded;
+  NoHost host;
+  const Shared shared{env, writer, driver, others, forwarded, host, observer};
+  auto replica = TRY(Replica::open(shared, std::move(config), std::move(recovered)));
   return fiber::with_scope(env.scheduler, [&](fiber::Scope& scope) -> Result<void> {
     scope.spawn_daemon("log", [&] { return writer.run(); });
     scope.spawn_daemon("segments", [&] { return writer.run_segments(); });
-    scope.spawn_daemon("replica", [&] { return replica->run(); });
-    scope.spawn_daemon("checkpoints", [&] { return replica->run_checkpoints(); });
+    scope.spawn_daemon("replica", [&] { return driver.run(); });
+    scope.spawn_daemon("checkpoints", [&] { return driver.run_checkpoints(); });
     return fn(*replica, others);
   });
 }
@@ -75,7 +86,9 @@ inline Result<void> lead(Env& env, Replica& replica, Others& others) {
 // A SET with what it needs to live as long as its call.
 struct Set {
   Set(Env& env, std::string k, std::string v)
-      : key(std::move(k)), value(std::move(v)), call(env.scheduler, {}, add(commands, args)) {}
+      : key(std::move(k)), value(std::move(v)), call(env.scheduler, {}, add(commands, args)) {
+    call.epoch = Epoch(1);
+  }
   std::string key;
   std::string value;
   std::vector<std::string_view> args{"SET", key, value};

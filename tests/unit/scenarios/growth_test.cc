@@ -8,11 +8,13 @@ using namespace mneme::sim;
 namespace {
 
 constexpr uint64_t kEntries = 20'000;
+const GroupId kGroup{2};
 
 struct Watched {
   Watched() : growth(options()) {
     const auto payload = std::make_shared<const std::string>(100, 'x');
-    for (uint64_t i = 1; i <= kEntries; ++i) growth.applied({Term(1), LogIndex(i), raft::EntryKind::kData, payload});
+    for (uint64_t i = 1; i <= kEntries; ++i)
+      growth.applied(kGroup, {Term(1), LogIndex(i), raft::EntryKind::kData, payload});
     replica.role = raft::Role::kFollower;
     replica.applied = replica.commit = replica.persisted = replica.last = LogIndex(kEntries);
     replica.first = LogIndex(kEntries - 150);
@@ -31,12 +33,14 @@ struct Watched {
     return *options.expand(Fate(1));
   }
   std::string property() const {
-    const auto found = growth.check(2, footprint, &replica);
+    if (const auto found = growth.check_log(2, log_bytes)) return found->property;
+    const auto found = growth.check(2, kGroup, checkpoint_files, &replica);
     return found ? found->property : "";
   }
 
   KvGrowth growth;
-  KvFootprint footprint{.log_bytes = 256 * 1024, .checkpoint_files = 2};
+  uint64_t log_bytes = 256 * 1024;
+  uint64_t checkpoint_files = 2;
   raft::View replica;
 };
 
@@ -45,19 +49,19 @@ struct Watched {
 TEST_CASE("a node that cleans up stays under its bounds", "[scenarios]") {
   Watched node;
   CHECK(node.property() == "");
-  CHECK_FALSE(node.growth.check(2, node.footprint, nullptr).has_value());
+  CHECK_FALSE(node.growth.check(2, kGroup, node.checkpoint_files, nullptr).has_value());
 }
 
 TEST_CASE("log segments that are never removed are found", "[scenarios]") {
   Watched node;
-  node.footprint.log_bytes = 512 * kEntries;  // a sector for each entry
+  node.log_bytes = 512 * kEntries;  // a sector for each entry
   CHECK(node.property() == "disk growth");
-  CHECK(node.growth.check(2, node.footprint, nullptr)->summary.starts_with("n2 has 10240000 bytes of log segments"));
+  CHECK(node.growth.check_log(2, node.log_bytes)->summary.starts_with("n2 has 10240000 bytes of log segments"));
 }
 
 TEST_CASE("checkpoints that are never removed are found", "[scenarios]") {
   Watched node;
-  node.footprint.checkpoint_files = 12;
+  node.checkpoint_files = 12;
   CHECK(node.property() == "disk growth");
 }
 

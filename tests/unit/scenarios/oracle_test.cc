@@ -1,5 +1,6 @@
 // What the oracle says of a log and of what clients were told, without a run.
 #include "core/kv/batch.h"
+#include "core/kv/internal.h"
 #include "sim/scenarios/kv_oracle.h"
 #include "tests/test.h"
 
@@ -7,6 +8,8 @@ using namespace mneme;
 using namespace mneme::sim;
 
 namespace {
+
+const GroupId kGroup{2};
 
 constexpr uint64_t kStream = 9;
 
@@ -28,14 +31,23 @@ struct Story {
     records.push_back(record);
     oracle.admitted(kStream, nth, origin_of(nth), 0);
   }
+  Story() {
+    kv::BatchBuilder batch(kv::BatchHeader{.log_time_ms = 1});
+    const auto words = kv::begin_command(Epoch(1), shard::SlotSet::all());
+    batch.add({}, std::vector<std::string_view>(words.begin(), words.end()));
+    apply(std::move(batch));
+  }
   void executed(uint64_t nth) {
-    last = last.next();
-    kv::BatchBuilder batch(kv::BatchHeader{.log_time_ms = 1, .origin = origin_of(nth)});
+    kv::BatchBuilder batch(kv::BatchHeader{.epoch = Epoch(1), .log_time_ms = 1, .origin = origin_of(nth)});
     const std::string value = std::to_string(nth);
     batch.add({}, std::vector<std::string_view>{"SET", "k", value});
+    apply(std::move(batch));
+  }
+  void apply(kv::BatchBuilder batch) {
+    last = last.next();
     const raft::Entry entry{Term(1), last, raft::EntryKind::kData,
                             std::make_shared<const std::string>(std::move(batch).finish())};
-    oracle.applied(NodeId(1), entry, last.value);
+    oracle.applied(NodeId(1), kGroup, entry, last.value);
   }
   std::string property() {
     auto found = oracle.judge(records);
@@ -98,17 +110,17 @@ TEST_CASE("what a crashed process still shows is no promise", "[scenarios]") {
   };
   std::string property;
   KvOracle oracle([&](Finding finding) { property = finding.property; });
-  oracle.started(NodeId(1), *with_entries(1), LogIndex(0), 0);
+  oracle.started(NodeId(1), kGroup, *with_entries(1), LogIndex(0), 0);
   SECTION("crashed") {
     oracle.stopped(NodeId(1));
-    oracle.moved(NodeId(1), *with_entries(2));
-    oracle.started(NodeId(1), *with_entries(1), LogIndex(0), 0);
+    oracle.moved(NodeId(1), kGroup, *with_entries(2));
+    oracle.started(NodeId(1), kGroup, *with_entries(1), LogIndex(0), 0);
     CHECK(property == "");
   }
   SECTION("running") {
-    oracle.moved(NodeId(1), *with_entries(2));
+    oracle.moved(NodeId(1), kGroup, *with_entries(2));
     oracle.stopped(NodeId(1));
-    oracle.started(NodeId(1), *with_entries(1), LogIndex(0), 0);
+    oracle.started(NodeId(1), kGroup, *with_entries(1), LogIndex(0), 0);
     CHECK(property == "raft invariant");
   }
 }
@@ -120,11 +132,11 @@ TEST_CASE("a suspect whose disk nobody damaged is found", "[scenarios]") {
   KvOracle oracle([&](Finding finding) { property = finding.property; });
   SECTION("damaged") {
     oracle.damaged(NodeId(1));
-    oracle.started(NodeId(1), suspect, LogIndex(0), 0);
+    oracle.started(NodeId(1), kGroup, suspect, LogIndex(0), 0);
     CHECK(property == "");
   }
   SECTION("not damaged") {
-    oracle.started(NodeId(1), suspect, LogIndex(0), 0);
+    oracle.started(NodeId(1), kGroup, suspect, LogIndex(0), 0);
     CHECK(property == "raft invariant");
   }
 }

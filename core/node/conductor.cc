@@ -1,0 +1,290 @@
+#include "core/node/conductor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/limits.h"
+#include "core/kv/internal.h"
+#include "core/protocol/reply_reader.h"
+#include "core/raft/text.h"
+
+namespace mneme::node {
+
+namespace {
+
+constexpr size_t kMaxToldAtOnce = 64;
+constexpr Duration kPlanInterval = 1s;
+constexpr Duration kSizeInterval = 10s;    // sizes and loads are not told more often
+constexpr Duration kRepeatInterval = 1s;   // what the map does not show yet is told again
+constexpr uint64_t kCaughtUpEntries = 64;  // behind the leader's commit index
+constexpr uint64_t kNoticeableBytes = 1 << 20;
+
+shard::Configuration shard_configuration(const raft::Configuration& raft) {
+  shard::Configuration out;
+  auto role = [&](ReplicaId id) {
+    auto in = [&](const std::vector<ReplicaId>& ids) { return std::binary_search(ids.begin(), ids.end(), id); };
+    if (in(raft.learners)) return shard::Role::kLearner;
+    if (!raft.joint() || (in(raft.voters) && in(raft.outgoing))) return shard::Role::kVoter;
+    return in(raft.voters) ? shard::Role::kIncoming : shard::Role::kOutgoing;
+  };
+  for (ReplicaId id : raft.members()) out.push_back({{id.node(), id.generation()}, role(id)});
+  std::sort(out.begin(), out.end(),
+            [](const shard::Member& a, const shard::Member& b) { return a.replica.node < b.replica.node; });
+  return out;
+}
+
+ReplicaId raft_id(const shard::Replica& replica) { return ReplicaId(replica.node, replica.generation); }
+
+// What a command to the map was answered; what it was refused with is kRefused.
+Result<shard::Answer> answer_of(std::string_view reply) {
+  const auto parsed = protocol::parse_reply(reply);
+  if (!parsed) return std::unexpected(parsed.error());
+  if (parsed->kind == protocol::Reply::Kind::kError) {
+    const size_t blank = parsed->text.find(' ');
+    return fail(ErrorCode::kRefused, parsed->text.substr(blank == std::string::npos ? 0 : blank + 1));
+  }
+  return kv::decode_answer(parsed->text);
+}
+
+bool differs(uint64_t a, uint64_t b, uint64_t least) {
+  const uint64_t difference = a > b ? a - b : b - a;
+  return difference > least && difference > std::max(a, b) / 8;
+}
+
+}  // namespace
+
+void Conductor::start(fiber::Scope& scope) {
+  scope.spawn("conductor", [this] { return keep_carrying_out(); });
+  scope.spawn("reports", [this] { return keep_telling(); });
+}
+
+// --- Carrying out
+
+Result<void> Conductor::keep_carrying_out() {
+  for (;;) {
+    const auto map = map_.shared();
+    for (const auto& [group, replica] : groups_.all())
+      if (const shard::Shard* shard = map->shard(group); shard && replica->leads()) carry_out(*replica, *shard);
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.heartbeat_interval,
+                               [&]() -> Result<void> {
+                                 groups_.wait_for_news();
+                                 return {};
+                               });
+  }
+}
+
+void Conductor::carry_out(replica::Replica& replica, const shard::Shard& shard) {
+  if (replica.has_change_pending()) return;
+  const kv::StateMachine& machine = replica.machine();
+  if (!machine.shard().begun()) {
+    // What the map gave the group when the cluster was founded; its slots change only once it has begun.
+    if (shard.epoch() == Epoch(1)) replica.propose_internal(kv::begin_command(Epoch(1), shard.slots));
+    return;
+  }
+  if (replica.group() == shard::kMetaGroup && !machine.map().cluster()) {
+    return replica.propose_internal(kv::map_command(map_.map().founding()));
+  }
+  const shard::Operation* operation = shard.pending();
+  if (operation && machine.shard().epoch == operation->epoch) make_step(replica, *operation);
+}
+
+void Conductor::make_step(replica::Replica& replica, const shard::Operation& operation) {
+  const raft::Configuration& now = replica.raft().configuration();
+  const ReplicaId source = raft_id(operation.source);
+  const ReplicaId target = raft_id(operation.target);
+  Result<void> made;
+  switch (operation.step) {
+    case shard::Step::kAddLearner: made = replica.change({.add = {target}}); break;
+    case shard::Step::kSwap: made = replica.change({.promote = {target}, .remove = {source}}); break;
+    case shard::Step::kPromote: made = replica.change({.promote = {target}}); break;
+    case shard::Step::kRemove: made = replica.change({.remove = {source}}); break;
+    case shard::Step::kTransfer:
+      if (operation.target.node != identity_.node && !replica.raft().transferring_to())
+        made = replica.hand_over(operation.target.node);
+      break;
+    case shard::Step::kSplit: {
+      raft::Configuration child = now;
+      auto first_generation = [](std::vector<ReplicaId>& ids) {
+        for (ReplicaId& id : ids) id = ReplicaId(id.node(), 1);
+      };
+      first_generation(child.voters);
+      first_generation(child.learners);
+      child.generation = 1;
+      replica.propose_internal(kv::split_command({.epoch = operation.epoch,
+                                                  .at = operation.action.at,
+                                                  .child = operation.child,
+                                                  .operation = operation.id,
+                                                  .configuration = raft::encode(child)}));
+      break;
+    }
+  }
+  if (!made)
+    env::log(env_.trace, env::Level::kDebug, "shard", "operation {} on group {}, {}: {}", operation.id.value,
+             replica.group().value, shard::name_of(operation.step), made.error().message);
+}
+
+// --- Telling
+
+std::optional<shard::Report> Conductor::report_of(const replica::Replica& replica) {
+  const kv::StateMachine& machine = replica.machine();
+  const raft::Raft& raft = replica.raft();
+  // The configuration in force, which is told only once it is committed and applied.
+  if (raft.configuration_index() > machine.applied() || !machine.shard().begun()) return std::nullopt;
+  Told& told = told_[replica.group()];
+  if (told.term != raft.term()) told = {.term = raft.term(), .at = Instant(), .measured_at = env_.clock.now()};
+  const Duration since = env_.clock.now() - told.measured_at;
+  if (since >= kSizeInterval) {
+    const uint64_t entries = replica.applied_entries() - std::min(told.applied, replica.applied_entries());
+    told.writes_per_second = entries * 1000 / static_cast<uint64_t>(since / 1ms);
+    told.applied = replica.applied_entries();
+    told.measured_at = env_.clock.now();
+  }
+  return shard::Report{.group = replica.group(),
+                       .epoch = machine.shard().epoch,
+                       .configuration = shard_configuration(raft.configuration()),
+                       .next_generation = raft.configuration().generation + 1,
+                       .slots = machine.shard().slots,
+                       .term = raft.term(),
+                       .leader = identity_.node,
+                       .number = told.number + 1,
+                       .bytes = machine.bytes_used(),
+                       .writes_per_second = told.writes_per_second};
+}
+
+bool Conductor::worth_telling(const shard::Report& report, const shard::Shard& shard, const Told& told) const {
+  const shard::Report& known = shard.last;
+  const Duration since = env_.clock.now() - told.at;
+  if (report.epoch != known.epoch || report.term != known.term || report.leader != known.leader)
+    return told.number == 0 || since >= kRepeatInterval;
+  return since >= kSizeInterval && (differs(report.bytes, known.bytes, kNoticeableBytes) ||
+                                    differs(report.writes_per_second, known.writes_per_second, 100));
+}
+
+void Conductor::add_news(replica::Replica& replica, const shard::Shard& shard, std::vector<shard::Command>& news) {
+  auto report = report_of(replica);
+  if (!report) return;
+  Told& told = told_[replica.group()];
+  auto say = [&](shard::Command command) {
+    ++told.number;
+    told.at = env_.clock.now();
+    news.push_back(std::move(command));
+  };
+  const shard::Operation* operation = shard.pending();
+  if (operation && shows_step(shard, *report)) {
+    if (operation->step == shard::Step::kAddLearner) {
+      const LogIndex match = replica.raft().match_index(raft_id(operation->target));
+      if (!match || match.value + kCaughtUpEntries < replica.raft().commit().value) return;
+    }
+    return say(shard::AdvanceOperation{operation->id, operation->step, std::move(*report)});
+  }
+  // Its epoch has come and gone.
+  if (operation && report->epoch > operation->epoch && !shard::is_joint(report->configuration) &&
+      !replica.has_change_pending())
+    return say(shard::AbandonOperation{operation->id, operation->step, std::move(*report)});
+  if (worth_telling(*report, shard, told)) say(std::move(*report));
+}
+
+std::vector<shard::Command> Conductor::news() {
+  std::vector<shard::Command> news;
+  const auto map = map_.shared();
+  if (const shard::Node* own = map->node(identity_.node); own && own->state == shard::NodeState::kJoining)
+    news.push_back(shard::NodeUp{identity_.node, identity_.incarnation});
+  for (const auto& [group, replica] : groups_.all()) {
+    if (news.size() >= kMaxToldAtOnce) break;
+    if (const shard::Shard* shard = map->shard(group); shard && replica->leads()) add_news(*replica, *shard, news);
+  }
+  add_plans(news);
+  return news;
+}
+
+shard::Plan Conductor::plan() const {
+  std::vector<shard::Liveness> liveness;
+  for (const auto& [id, node] : map_.map().nodes())
+    liveness.push_back({id, id == identity_.node ? 0 : static_cast<uint64_t>(peers_.silent_for(id) / 1ms)});
+  shard::PlanOptions options;
+  options.suspect_after_ms = static_cast<uint64_t>(5 * config_.election_timeout / 1ms);
+  options.lost_after_ms = static_cast<uint64_t>(config_.lost_after / 1ms);
+  options.split_bytes = config_.split_bytes;
+  options.split_writes_per_second = config_.split_writes_per_second;
+  return shard::plan(map_.map(), liveness, options);
+}
+
+void Conductor::add_plans(std::vector<shard::Command>& news) {
+  const replica::Replica* meta = groups_.find(shard::kMetaGroup);
+  if (!config_.balance || !meta || !meta->leads() || env_.clock.now() < planned_at_ + kPlanInterval) return;
+  if (meta->machine().map().version() != map_.version()) return;
+  planned_at_ = env_.clock.now();
+  shard::Plan plan = this->plan();
+  to_give_up_ = std::move(plan.give_up);
+  for (shard::Proposal& proposal : plan.operations) {
+    if (news.size() >= kMaxToldAtOnce) break;
+    env::log(env_.trace, env::Level::kInfo, "shard", "{}", proposal.reason);
+    news.push_back(proposal.command);
+  }
+}
+
+// The group raises its epoch, so that the step can never be made; its leader then finds that and says so.
+void Conductor::give_up(const shard::GiveUp& what) {
+  const shard::Shard* shard = map_.map().shard(what.group);
+  const shard::Operation* operation = shard ? shard->pending() : nullptr;
+  if (!operation || operation->id != what.operation) return;
+  env::log(env_.trace, env::Level::kInfo, "shard", "{}", what.reason);
+  if (operation->step == shard::Step::kTransfer) {
+    // Nothing comes of it later: whoever is asked to lead may, with or without the map.
+    shard::Report report = shard->last;
+    report.slots = shard->slots;
+    (void)tell({shard::AbandonOperation{operation->id, operation->step, std::move(report)}},
+               env_.clock.now() + config_.election_timeout);
+    return;
+  }
+  replica::CommandList commands;
+  const std::vector<std::string> words = kv::raise_command(operation->epoch);
+  const std::vector<std::string_view> args(words.begin(), words.end());
+  commands.add(*kv::find_command(words[0]), args);
+  replica::ReplySet replies;
+  std::string reason;
+  router_.execute_in(what.group, commands, env_.clock.now() + config_.election_timeout, replies, reason);
+}
+
+Result<void> Conductor::keep_telling() {
+  for (;;) {
+    if (auto news = this->news(); !news.empty()) {
+      auto told = tell(news, env_.clock.now() + 2 * config_.election_timeout);
+      if (!told) env::log(env_.trace, env::Level::kDebug, "shard", "not told: {}", told.error().message);
+      for (size_t i = 0; told && i < told->size(); ++i)
+        if (!(*told)[i]) env::log(env_.trace, env::Level::kDebug, "shard", "refused: {}", (*told)[i].error().message);
+    }
+    for (const shard::GiveUp& what : std::exchange(to_give_up_, {})) give_up(what);
+    const uint64_t version = map_.version();
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.heartbeat_interval,
+                               [&]() -> Result<void> {
+                                 if (map_.version() == version) groups_.wait_for_news();
+                                 return {};
+                               });
+  }
+}
+
+Result<std::vector<Result<shard::Answer>>> Conductor::tell(const std::vector<shard::Command>& commands,
+                                                           Instant deadline) {
+  std::vector<std::vector<std::string>> words;
+  replica::CommandList list;
+  for (const shard::Command& command : commands) words.push_back(kv::map_command(command));
+  for (const auto& one : words) {
+    const std::vector<std::string_view> args(one.begin(), one.end());
+    list.add(*kv::find_command(one[0]), args);
+  }
+  replica::ReplySet replies;
+  std::string reason;
+  const replica::Outcome outcome = router_.execute_in(shard::kMetaGroup, list, deadline, replies, reason);
+  if (outcome == replica::Outcome::kNotDone)
+    return fail(ErrorCode::kUnavailable,
+                fmt::format("the meta group cannot be reached, and nothing was changed: {}", reason));
+  if (outcome != replica::Outcome::kDone)
+    return fail(ErrorCode::kTimeout, fmt::format("it is not known whether the change was made: {}", reason));
+  std::vector<Result<shard::Answer>> answers;
+  for (size_t i = 0; i < replies.size(); ++i) answers.push_back(answer_of(replies[i]));
+  return answers;
+}
+
+}  // namespace mneme::node

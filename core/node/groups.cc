@@ -1,0 +1,293 @@
+#include "core/node/groups.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/kv/checkpoint.h"
+
+namespace mneme::node {
+
+namespace {
+
+// Fibers that write checkpoints: more would only compete for the same disk.
+constexpr int kCheckpointFibers = 2;
+// What the child of a split begins after, on every node.
+constexpr raft::LogPosition kBirth{LogIndex(1), Term(1)};
+constexpr Term kBirthTerm{1};
+
+std::string directory_of(GroupId group) { return fmt::format("group-{}", group.value); }
+
+}  // namespace
+
+Groups::Groups(Env& env, const Config& config, const Identity& identity, MapCache& map, replica::Transport& transport,
+               Silence silence)
+    : env_(env),
+      config_(config),
+      identity_(identity),
+      map_(map),
+      transport_(transport),
+      silence_(std::move(silence)),
+      driver_(env),
+      news_(env.scheduler),
+      work_(env.scheduler) {}
+
+Groups::~Groups() = default;
+
+replica::Replica* Groups::find(GroupId group) const {
+  auto found = replicas_.find(group);
+  return found == replicas_.end() ? nullptr : found->second.get();
+}
+
+std::shared_ptr<replica::Replica> Groups::hold(GroupId group) const {
+  auto found = replicas_.find(group);
+  return found == replicas_.end() ? nullptr : found->second;
+}
+
+size_t Groups::bytes_used() const {
+  size_t bytes = 0;
+  for (const auto& [group, replica] : replicas_) bytes += replica->machine().bytes_used();
+  return bytes;
+}
+
+void Groups::unreachable(NodeId node) {
+  for (const auto& [group, replica] : replicas_) replica->unreachable(node);
+  forwarded_.lost(node);
+}
+
+// What it knew of its leaders, or of those it led, may be gone.
+void Groups::restarted(NodeId node) {
+  for (const auto& [group, replica] : replicas_) {
+    const raft::Raft& raft = replica->raft();
+    if (raft.resting() && raft.configuration().on(node)) replica->end_rest();
+  }
+}
+
+Result<void> Groups::keep_watch() {
+  for (;;) {
+    env_.clock.sleep_for(env_.scheduler, config_.election_timeout);
+    for (const auto& [group, replica] : replicas_) {
+      const raft::Raft& raft = replica->raft();
+      if (raft.resting() && !can_rest(raft)) replica->end_rest();
+    }
+  }
+}
+
+// A follower rests while its leader's node is heard of, a leader while those of a majority of either half are.
+bool Groups::can_rest(const raft::Raft& raft) const {
+  auto heard = [&](ReplicaId id) {
+    return id.node() == identity_.node || silence_(id.node()) < config_.election_timeout;
+  };
+  if (raft.role() != raft::Role::kLeader) return heard(raft.leader());
+  auto majority = [&](const std::vector<ReplicaId>& voters) {
+    return voters.empty() || 2 * std::count_if(voters.begin(), voters.end(), heard) > std::ssize(voters);
+  };
+  return majority(raft.configuration().voters) && majority(raft.configuration().outgoing);
+}
+
+void Groups::leader_changed(replica::Replica&) { news_.notify_all(); }
+void Groups::shard_changed(replica::Replica& replica) {
+  const shard::Map& map = replica.machine().map();
+  if (map.version() > map_.version()) map_.offer(std::make_shared<const shard::Map>(map));
+  news_.notify_all();
+}
+
+// --- The log and what it has
+
+Result<void> Groups::open(bool newly_founded) {
+  log_ = TRY(wal::Log::open(env_, {identity_.cluster, identity_.node, identity_.incarnation},
+                            {.directory = "wal",
+                             .segment_bytes = config_.segment_bytes,
+                             .max_frame_bytes = std::min(limits::kMaxFrameBytes, config_.segment_bytes / 2),
+                             .has_peers = map_.map().nodes().size() > 1,
+                             .must_exist = !newly_founded}));
+  if (newly_founded) TRY(save_identity(env_.disk, identity_));
+  log_writer_ = std::make_unique<replica::LogWriter>(env_, *log_);
+  for (wal::GroupState& state : log_->take_recovered()) TRY(open_replica(std::move(state)));
+  return follow_map();
+}
+
+replica::ReplicaConfig Groups::config_for(GroupId group, uint32_t generation) const {
+  replica::ReplicaConfig config{
+      .group = group,
+      .raft = {.id = ReplicaId(identity_.node, generation),
+               .election_timeout = config_.election_timeout,
+               .heartbeat_interval = config_.heartbeat_interval,
+               .max_append_bytes = config_.max_append_bytes,
+               .max_inflight_appends = config_.max_inflight_appends,
+               .max_uncommitted_bytes = config_.max_uncommitted_bytes,
+               .may_rest = config_.may_rest},
+      .directory = directory_of(group),
+      .checkpoint_log_bytes = config_.checkpoint_log_bytes,
+      .keep_entries = config_.keep_entries,
+  };
+  const shard::Shard* shard = map_.map().shard(group);
+  if (const Wanted wanted = shard ? this->wanted(*shard) : Wanted(); wanted.founding && wanted.generation == generation)
+    for (const shard::Member& member : shard->configuration())
+      config.raft.voters.push_back(ReplicaId(member.replica.node, member.replica.generation));
+  return config;
+}
+
+Result<void> Groups::open_replica(wal::GroupState state) {
+  const GroupId group = state.group;
+  const replica::Shared shared{env_, *log_writer_, driver_, transport_, forwarded_, *this, config_.observer};
+  auto replica = TRY(replica::Replica::open(shared, config_for(group, state.generation), std::move(state)));
+  replicas_[group] = std::move(replica);
+  news_.notify_all();
+  return {};
+}
+
+void Groups::start(fiber::Scope& scope) {
+  scope.spawn("log", [this] { return log_writer_->run(); });
+  scope.spawn("segments", [this] { return log_writer_->run_segments(); });
+  scope.spawn("replicas", [this] { return driver_.run(); });
+  for (int i = 0; i < kCheckpointFibers; ++i) scope.spawn("checkpoints", [this] { return driver_.run_checkpoints(); });
+  scope.spawn("groups", [this] { return keep_replicas(); });
+  scope.spawn("watch", [this] { return keep_watch(); });
+  scope.spawn("map", [this]() -> Result<void> {
+    for (;;) {
+      map_.wait_for_change(followed_);
+      followed_ = map_.version();
+      work_.notify_all();
+    }
+  });
+}
+
+Result<void> Groups::durable() {
+  // Shared: this fiber may be cancelled first.
+  auto done = std::make_shared<fiber::Promise<bool>>(env_.scheduler);
+  log_writer_->when_durable([done] { done->set(true); });
+  done->wait();
+  return {};
+}
+
+// --- As the map says
+
+Groups::Wanted Groups::wanted(const shard::Shard& shard) const {
+  if (const shard::Member* member = member_on(shard.configuration(), identity_.node))
+    return {.generation = member->replica.generation, .founding = shard.epoch() == Epoch(1)};
+  const shard::Operation* operation = shard.pending();
+  if (operation && operation->target.node == identity_.node && operation->action.kind != shard::ActionKind::kTransfer)
+    return {.generation = operation->target.generation, .arriving = true};
+  return {};
+}
+
+Result<void> Groups::keep_replicas() {
+  uint64_t followed = 0;
+  for (;;) {
+    const Instant until = awaited_.empty() ? kNever : env_.clock.now() + config_.heartbeat_interval;
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), until, [&]() -> Result<void> {
+      work_.wait_until([&] { return !births_.empty() || map_.version() != followed; });
+      return {};
+    });
+    while (!births_.empty()) {
+      Birth birth = std::move(births_.front());
+      births_.pop_front();
+      TRY(give_birth(std::move(birth)));
+    }
+    followed = map_.version();
+    TRY(follow_map());
+  }
+}
+
+Result<void> Groups::follow_map() {
+  const auto map = map_.shared();
+  if (!map->cluster()) return {};
+  for (const auto& [group, shard] : map->shards()) {
+    const Wanted wanted = this->wanted(shard);
+    const auto here = replicas_.find(group);
+    if (here != replicas_.end()) {
+      const uint32_t generation = here->second->id().generation();
+      // Only a map that has given this replica out can have taken it away.
+      if (wanted.generation != generation && generation < shard.last.next_generation) TRY(remove(group));
+    }
+    if (!wanted.generation || replicas_.contains(group)) {
+      awaited_.erase(group);
+      continue;
+    }
+    const auto removed = log_->removed_generation(group);
+    if (removed && *removed >= wanted.generation) {
+      awaited_.erase(group);
+      continue;
+    }
+    if (!wanted.founding && !wanted.arriving) {
+      // Most likely a child that this node is about to make from its own half of the parent.
+      const Instant since = awaited_.try_emplace(group, env_.clock.now()).first->second;
+      if (env_.clock.now() < since + config_.election_timeout) continue;
+    }
+    awaited_.erase(group);
+    TRY(make(group, wanted.generation));
+  }
+  return {};
+}
+
+Result<void> Groups::make(GroupId group, uint32_t generation) {
+  log_writer_->batch().begin_replica(group, generation);
+  env::log(env_.trace, env::Level::kInfo, "node", "a replica of group {}, generation {}", group.value, generation);
+  env_.trace.reached(Probe::replica_made);
+  return open_replica({.group = group, .generation = generation, .suspect = log_->unknown_groups_suspect()});
+}
+
+Result<void> Groups::remove(GroupId group) {
+  const std::shared_ptr<replica::Replica> replica = replicas_.at(group);
+  const uint32_t generation = replica->id().generation();
+  replica->retire();
+  replicas_.erase(group);
+  if (config_.observer) config_.observer->retired(identity_.node, group);
+  log_writer_->batch().remove_replica(group, generation);
+  env_.trace.reached(Probe::replica_removed);
+  env::log(env_.trace, env::Level::kInfo, "node", "the replica of group {}, generation {}, is removed", group.value,
+           generation);
+  TRY(durable());
+  // Its checkpoints. One that is being written, or sent, is held and removed with the next replica's.
+  return replica->checkpoints().remove_others();
+}
+
+// --- Splits
+
+void Groups::split(replica::Replica& parent, const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) {
+  news_.notify_all();
+  auto configuration = raft::decode_configuration(request.configuration);
+  const ReplicaId own = configuration ? configuration->on(identity_.node) : ReplicaId();
+  const auto removed = log_->removed_generation(request.child);
+  // The entry is applied again after a restart, when the child may be there, or gone for good, already.
+  if (!own || replicas_.contains(request.child) || (removed && *removed >= own.generation())) return;
+  parent.hold_checkpoints(true);
+  births_.push_back({parent.shared_from_this(), request.child, own.generation(), std::move(child)});
+  work_.notify_all();
+}
+
+// The child's state is durable before the log says that there is a child; until then the parent's checkpoint stays in
+// front of the split, so that a crash makes it happen again.
+Result<void> Groups::give_birth(Birth birth) {
+  struct Release {
+    replica::Replica& parent;
+    ~Release() { parent.hold_checkpoints(false); }
+  } release{*birth.parent};
+  if (replicas_.contains(birth.child)) return {};
+  replica::CheckpointStore store(env_, directory_of(birth.child));
+  TRY(store.open(0));
+  const auto keep = store.keep_next();
+  {
+    kv::CheckpointWriter writer(*birth.machine, kBirth.term);
+    auto part = TRY(store.create(keep->id()));
+    for (std::string chunk = writer.next_chunk(limits::kMiB); !chunk.empty(); chunk = writer.next_chunk(limits::kMiB))
+      TRY(part->write(chunk));
+    TRY(part->finish());
+  }
+  wal::Batch& batch = log_writer_->batch();
+  batch.begin_replica(birth.child, birth.generation);
+  batch.hard_state(birth.child, {.term = kBirthTerm});
+  batch.restart(birth.child, kBirth, keep->id());
+  TRY(durable());
+  env_.trace.reached(Probe::shard_split);
+  env::log(env_.trace, env::Level::kInfo, "node", "group {} is split off group {}", birth.child.value,
+           birth.parent->group().value);
+  return open_replica({.group = birth.child,
+                       .generation = birth.generation,
+                       .hard_state = {.term = kBirthTerm},
+                       .checkpoint = kBirth,
+                       .checkpoint_id = keep->id()});
+}
+
+}  // namespace mneme::node

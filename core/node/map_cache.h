@@ -1,0 +1,52 @@
+// The node's copy of the shard map: the newest that it has heard of, from the meta group's replica here or from another
+// node. It may be behind, which costs a detour and nothing else: what decides is in the groups' own logs.
+//
+// It is kept in the file `map`, so that a node that starts knows whom to ask. Format, version 1, little-endian:
+//
+//   offset size
+//        0    8  magic "MNEMEMAP"
+//        8    4  format version (1)
+//       12    4  n: length of the map
+//       16    n  the map, as shard::Map::encode() has it
+//     16+n    8  XXH3 of everything before
+#pragma once
+
+#include <memory>
+
+#include "core/env/env.h"
+#include "core/fiber/sync.h"
+#include "core/shard/map.h"
+
+namespace mneme::node {
+
+class MapCache {
+ public:
+  explicit MapCache(Env& env)
+      : env_(env), map_(std::make_shared<const shard::Map>()), changed_(env.scheduler), unsaved_(env.scheduler) {}
+
+  // Reads the file. kNotFound: there is none; kCorrupt, kUnsupported: it is of no use. Suspends.
+  Result<void> load();
+  // Makes what is known durable. Suspends.
+  Result<void> save();
+  // The fiber that saves what is new, now and then; without room on the disk it tries again later.
+  Result<void> run();
+
+  const shard::Map& map() const { return *map_; }
+  const std::shared_ptr<const shard::Map>& shared() const { return map_; }
+  uint64_t version() const { return map_->version(); }
+  // Takes a map of the same cluster if it is newer than what is known.
+  bool offer(std::shared_ptr<const shard::Map> map);
+  // Suspends until another map is there than that of `version`.
+  void wait_for_change(uint64_t version) {
+    changed_.wait_until([&] { return map_->version() != version; });
+  }
+
+ private:
+  Env& env_;
+  std::shared_ptr<const shard::Map> map_;
+  uint64_t saved_version_ = 0;
+  fiber::Condition changed_;
+  fiber::Condition unsaved_;
+};
+
+}  // namespace mneme::node

@@ -1,0 +1,31 @@
+// What Peers keeps of one other node. Private to peers.cc and snapshot.cc.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/node/peers.h"
+
+namespace mneme::node {
+
+struct Peers::Link {
+  Link(fiber::Scheduler& scheduler, Member m) : member(std::move(m)), filled(scheduler) {}
+  Member member;
+  Incarnation incarnation;  // as it said last
+  ClusterId cluster;        // the same; 0: it has not founded one
+  bool connected = false;
+  protocol::PeerFrameWriter writer;
+  std::string outbox;
+  fiber::Condition filled;
+  uint64_t attempts = 0;
+  std::vector<GroupId> sending_snapshots;
+  std::vector<env::Stream*> inbound;  // its control connections to us, oldest first
+  Instant heard_at;                   // anything of it; at first, when the link was made
+  uint64_t life = 0;                  // of its process; 0: it has not said
+  Instant sent_at;                    // anything to it
+  uint64_t map_sent = 0;              // the version of the last map sent to it, and when
+  Instant map_sent_at;
+};
+
+}  // namespace mneme::node
