@@ -118,7 +118,8 @@ class Chance {
   X(follower_rested)                 \
   X(rest_ended)                      \
   X(follower_read_requested)         \
-  X(follower_read_answered)
+  X(follower_read_answered)          \
+  X(lease_read_answered)
 
 enum class Probe : uint16_t {
 #define X(name) name,

@@ -118,6 +118,10 @@ void start_pre_vote(Core& c) {
     rearm_election_timer(c);
     return asks ? ask_for_pre_votes(c) : void();
   }
+  if (is_bound(c)) {
+    c.election_at = c.leader_heard + c.config.election_timeout;
+    return;
+  }
   if (c.role == Role::kCandidate) c.probes.reached(Probe::election_lost);
   if (c.hard.term.value + 2 >= kMaxNumber) return;
   c.role = Role::kPreCandidate;
@@ -148,7 +152,7 @@ void on_pre_vote(Core& c, const Message& m) {
     return send_reply(c, std::move(reply));
   }
   if (c.suspect) return c.probes.reached(Probe::suspect_did_not_vote);
-  if (leader_is_fresh(c)) return c.probes.reached(Probe::pre_vote_refused);
+  if (leader_is_fresh(c) || is_bound(c)) return c.probes.reached(Probe::pre_vote_refused);
   if (!is_at_least_as_recent(m.log, c.log.last_position())) return;
   reply.term = m.term;
   send(c, std::move(reply));
@@ -157,7 +161,7 @@ void on_pre_vote(Core& c, const Message& m) {
 void on_vote(Core& c, const Message& m) {
   Message reply = message_to(c, m.from, MessageType::kVoteReply);
   bool free = c.hard.vote ? c.hard.vote == m.from : !c.leader;
-  if (c.suspect || !free || !is_at_least_as_recent(m.log, c.log.last_position())) {
+  if (c.suspect || !free || (is_bound(c) && !m.transfer) || !is_at_least_as_recent(m.log, c.log.last_position())) {
     reply.reject = true;
     return send_reply(c, std::move(reply));
   }

@@ -45,8 +45,7 @@ void on_read_index(Core& c, const Message& m) {
   Progress* p = c.role == Role::kLeader ? c.peer(m.from) : nullptr;
   if (p && may_wait(c)) {
     p->heard = c.now;
-    c.reads_waiting.push_back({m.from, m.round});
-    return;
+    return wait_or_answer(c, m.from, m.round);
   }
   Message reply = message_to(c, m.from, MessageType::kReadIndexReply);
   reply.round = m.round;

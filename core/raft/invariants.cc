@@ -44,6 +44,7 @@ View view_of(const Raft& raft) {
   v.configuration = raft.configuration_index();
   v.committed_in_term = raft.committed_in_term();
   v.resting = raft.resting();
+  v.lease = raft.lease_valid(Instant{INT64_MIN});
   return v;
 }
 
@@ -78,6 +79,12 @@ std::optional<std::string> check_state(const Raft& raft, const View& v) {
   if (v.configuration > v.last) return bad("its configuration is that of entry {}", v.configuration.value);
   if (v.configuration >= v.first && raft.entry_at(v.configuration).kind != EntryKind::kConfig)
     return bad("its configuration is that of entry {}, which has none", v.configuration.value);
+  if (v.lease) {
+    if (v.role != Role::kLeader) return bad("has a lease but does not lead");
+    if (!v.committed_in_term) return bad("has a lease but has committed nothing in its term");
+    if (raft.transferring_to()) return bad("has a lease but hands leadership over");
+    if (v.configuration > v.commit) return bad("has a lease but its configuration is not committed");
+  }
   if (v.resting)
     if (auto violation = check_rest(raft, v)) return violation;
   switch (v.role) {

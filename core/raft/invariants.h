@@ -35,6 +35,7 @@ struct View {
   Term last_term;
   bool committed_in_term = false;
   bool resting = false;
+  bool lease = false;  // at the latest moment that it knows of
   bool operator==(const View&) const = default;
 };
 

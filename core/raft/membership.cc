@@ -112,6 +112,7 @@ void settle_configuration(Core& c) {
 
 void send_timeout_now(Core& c) {
   c.transfer.told = true;
+  c.lease_forfeited = true;
   c.probes.reached(Probe::leadership_handed_over);
   send(c, message_to(c, c.transfer.to, MessageType::kTimeoutNow));
 }

@@ -31,6 +31,8 @@ struct Progress {
   uint64_t doubt_round = 0;    // match is in doubt: an answer of this round or a later one tells; 0: it is not
   uint64_t round = 0;          // the latest read round it answered in this term
   uint64_t sure_round = 0;     // the same, in good standing
+  Instant promised;            // when the round began that its promise to the leader counts from (lease.cc); 0: none
+  Instant sure_promised;       // the same, given in good standing
   LogPosition snapshot;        // on its way there
   Instant snapshot_sent;
   Instant heard;  // when it last answered

@@ -23,6 +23,9 @@ Config with_defaults(Config config) {
                         [&](ReplicaId v) { return v.node() == id.node(); }) == 1);
   CHECK(config.election_timeout.count() > 0);
   CHECK(config.heartbeat_interval.count() > 0);
+  CHECK(config.lease.count() >= 0);
+  CHECK(config.lease <= config.election_timeout);
+  CHECK(config.drift_ppm < 1'000'000);
   return config;
 }
 
@@ -81,7 +84,7 @@ bool settle_term(Core& c, const Message& m) {
     return false;
   }
   if (m.term == c.hard.term) return true;
-  if (m.type == MessageType::kVote && !m.transfer && leader_is_fresh(c)) {
+  if (m.type == MessageType::kVote && !m.transfer && (leader_is_fresh(c) || is_bound(c))) {
     c.probes.reached(Probe::pre_vote_refused);
     return false;
   }
@@ -118,6 +121,7 @@ Core::Core(Config config_in, Durable durable, Instant now_in, Chance& chance_in,
   note_configuration(*this);
   // A damaged tail may have taken the term with it, never the knowledge that the entries themselves carry.
   if (Term last = log.last_position().term; last > hard.term) hard = {last, ReplicaId()};
+  leader_heard = now;  // perhaps, in the life before
   rearm_election_timer(*this);
   if (alone()) election_at = now;  // there is nobody to wait for
 }
@@ -278,6 +282,8 @@ Result<void> Raft::read_index(uint64_t context, Instant now) {
   return ask_read(c, context);
 }
 
+void Raft::revoke_lease() { raft::revoke_lease(*state_); }
+
 bool Raft::has_ready() const {
   const Core& c = *state_;
   const Ready& out = c.out;
@@ -395,6 +401,7 @@ const Configuration& Raft::configuration_at(LogIndex index) const { return state
 ReplicaId Raft::transferring_to() const { return state_->transfer.to; }
 bool Raft::committed_in_term() const { return state_->committed_in_term; }
 bool Raft::resting() const { return state_->resting; }
+bool Raft::lease_valid(Instant now) const { return has_lease(*state_, std::max(now, state_->now)); }
 
 LogIndex Raft::match_index(ReplicaId member) const {
   if (state_->role != Role::kLeader) return {};

@@ -35,6 +35,15 @@
 // next_deadline() is kNever. Anything that the owner asks of a resting replica wakes it, and so does any other message
 // from a member. That a node is gone is for the owners to notice, who watch each other per pair of nodes and not per
 // group; see wake(). Nothing but time rests on this: a heartbeat of rest that is lost, late or doubled costs a wake-up.
+//
+// Leases (thesis 6.4.1). With Config::lease, a leader need not ask around for each read: a voter that has heard from it
+// votes for nobody else for an election timeout, so who has had a majority's answers to something *sent* less than the
+// lease ago still leads, by its own clock and with the clocks' drift taken off. This is the one place where being right
+// depends on time: the monotonic clocks of the group must keep to Config::drift_ppm, suspended machines included, and
+// every `now` must be read after that which it is said of: the question, the message, the life's beginning. A voter
+// that restarts has forgotten what it promised and waits an election timeout before it votes. The leader gives its
+// lease up before it hands over (for the rest of its term once it has told the heir, whose request for votes may come
+// late and overrides promises), while a change of membership is not committed, and when told to (revoke_lease()).
 
 #pragma once
 
@@ -68,6 +77,11 @@ struct Config {
   // A group that has nothing to do falls silent (see above); the same for all its replicas.
   bool may_rest = false;
   bool follower_reads = false;  // read_index() at one that does not lead asks the leader
+  // Leases (see above): for so long a majority's answer stands for a round, at most an election timeout; 0: never. The
+  // same for all replicas of the group, as is the election timeout, and on from its beginning or after all were
+  // stopped.
+  Duration lease{0};
+  uint32_t drift_ppm = 0;  // no clock of the group loses more against another than this many microseconds in a second
 };
 
 // What the log and the checkpoint held when the node started.
@@ -135,6 +149,9 @@ class Raft {
   // election timeout has passed. kUnavailable: it does not lead and may not ask or knows nobody to ask, or too many
   // reads are waiting.
   Result<void> read_index(uint64_t context, Instant now);
+  // What was promised so far counts no longer: reads take a round until a majority has answered something sent after
+  // this call. For the owner whose group stops serving a part of its keys, which others may serve next.
+  void revoke_lease();
 
   [[nodiscard]] bool has_ready() const;
   Ready ready();
@@ -185,6 +202,7 @@ class Raft {
   ReplicaId transferring_to() const;  // 0: nobody
   bool committed_in_term() const;     // the leader has committed an entry of its own term
   bool resting() const;
+  bool lease_valid(Instant now) const;  // a read asked now would need no round
 
  private:
   struct State;

@@ -18,14 +18,6 @@ bool restores_may_start(const Core& c) {
   return std::any_of(c.restores.begin(), c.restores.end(), [](const PendingRestore& r) { return r.round == 0; });
 }
 
-void answer_read(Core& c, ReplicaId asker, ReadState read) {
-  if (!asker) return c.out.reads.push_back(read);
-  Message reply = message_to(c, asker, MessageType::kReadIndexReply);
-  reply.round = read.context;
-  reply.commit = read.index;
-  send(c, std::move(reply));
-}
-
 void confirm_reads(Core& c, uint64_t round) {
   size_t done = 0;
   for (; done < c.reads_pending.size() && c.reads_pending[done].round <= round; ++done) {
@@ -36,6 +28,14 @@ void confirm_reads(Core& c, uint64_t round) {
 }
 
 }  // namespace
+
+void answer_read(Core& c, ReplicaId asker, ReadState read) {
+  if (!asker) return c.out.reads.push_back(read);
+  Message reply = message_to(c, asker, MessageType::kReadIndexReply);
+  reply.round = read.context;
+  reply.commit = read.index;
+  send(c, std::move(reply));
+}
 
 bool reads_open(const Core& c) {
   return !c.reads_waiting.empty() || !c.reads_pending.empty() || !c.reads_requested.empty() || !c.restores.empty();
@@ -51,8 +51,14 @@ Result<void> ask_read(Core& c, uint64_t context) {
   if (!may_wait(c)) return fail(ErrorCode::kUnavailable, "too many reads are waiting");
   if (c.role == Role::kLeader && !c.committed_in_term) c.probes.reached(Probe::read_deferred_no_commit_in_term);
   note_activity(c);
-  c.reads_waiting.push_back({ReplicaId(), context});
+  wait_or_answer(c, ReplicaId(), context);
   return {};
+}
+
+void wait_or_answer(Core& c, ReplicaId asker, uint64_t context) {
+  if (!has_lease(c, c.now)) return c.reads_waiting.push_back({asker, context});
+  c.probes.reached(Probe::lease_read_answered);
+  answer_read(c, asker, {context, c.commit});
 }
 
 void settle_rounds(Core& c) {
@@ -66,7 +72,7 @@ void settle_rounds(Core& c) {
 bool round_due(const Core& c) { return c.role == Role::kLeader && (reads_may_start(c) || restores_may_start(c)); }
 
 void begin_round(Core& c) {
-  ++c.round;
+  next_round(c);
   if (reads_may_start(c)) {
     c.probes.reached(Probe::read_round_begun);
     for (const WaitingRead& read : c.reads_waiting)
@@ -85,6 +91,7 @@ void retry_rounds(Core& c) {
 
 void on_round_answered(Core& c, Progress& p, const Message& m) {
   if (m.round > c.round) return;  // never asked
+  note_promise(c, p, m);
   uint64_t before = p.sure_round;
   uint64_t before_any = p.round;
   p.round = std::max(p.round, m.round);

@@ -94,7 +94,8 @@ bool has_forgotten(Core& c, Progress& p, const Message& m) {
   if (p.doubt_round != 0) return m.round >= p.doubt_round;
   std::optional<Term> term = c.log.term_at(p.match);
   if (!term) return false;  // what follows is forgotten here too: it will be sent a snapshot
-  p.doubt_round = ++c.round;
+  next_round(c);
+  p.doubt_round = c.round;
   send_empty_append(c, p, {p.match, *term});
   return false;
 }
@@ -139,7 +140,9 @@ void start_leading(Core& c) {
   c.role = Role::kLeader;
   c.leader = c.term_leader = c.config.id;
   c.heartbeat_at = c.check_at = kNever;
+  c.lease_forfeited = false;
   note_configuration(c);
+  revoke_lease(c);
   // The group's first leader writes down whom it began with, so that a log tells everything to those who join.
   if (c.members.index())
     append_own(c, EntryKind::kNoop, nullptr);
@@ -227,6 +230,7 @@ void send_heartbeats(Core& c, bool timed) {
 
 void send_timed_heartbeats(Core& c) {
   c.heartbeat_at = c.now + c.config.heartbeat_interval;
+  if (c.config.lease > Duration::zero()) next_round(c);
   send_heartbeats(c, true);
 }
 

@@ -48,7 +48,7 @@ bool rest_if_idle(Core& c) {
     return false;
   }
   if (++c.idle_heartbeats <= kIdleHeartbeats) return false;
-  ++c.round;
+  next_round(c);
   for (Progress& p : c.peers) {
     Message m = message_to(c, p.id, MessageType::kHeartbeat);
     m.rest = true;

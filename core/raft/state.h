@@ -68,6 +68,12 @@ struct Unstored {
   bool clears_suspect;
 };
 
+// A round and when it began, that is no later than the first message that carries it.
+struct LeaseRound {
+  uint64_t round;
+  Instant begun;
+};
+
 enum class Answer : uint8_t { kNone, kGranted, kRefused };
 
 struct Ballot {
@@ -133,6 +139,8 @@ struct Core {
   uint64_t round = 1;                      // the latest read round; rises for ever
   std::vector<PendingRead> reads_pending;  // by round
   std::vector<PendingRestore> restores;
+  std::vector<LeaseRound> lease_rounds;  // of the last lease, by round; some may be left out
+  bool lease_forfeited = false;          // for this term
 
   std::vector<WaitingRead> reads_waiting;      // leaders and followers
   std::vector<RequestedRead> reads_requested;  // followers; by request
@@ -255,12 +263,24 @@ Result<void> ask_read(Core& c, uint64_t context);
 bool round_due(const Core& c);
 bool reads_open(const Core& c);  // somebody waits for an answer
 bool may_wait(const Core& c);    // there is room for another read
+void answer_read(Core& c, ReplicaId asker, ReadState read);
+void wait_or_answer(Core& c, ReplicaId asker, uint64_t context);
 void begin_round(Core& c);
 void retry_rounds(Core& c);
 void on_round_answered(Core& c, Progress& p, const Message& m);
 // What enough voters have answered by now is confirmed.
 void settle_rounds(Core& c);
 void fail_reads(Core& c);
+
+// --- lease.cc
+
+// Begins the next round, for whatever purpose.
+void next_round(Core& c);
+void note_promise(Core& c, Progress& p, const Message& m);
+void revoke_lease(Core& c);
+bool has_lease(const Core& c, Instant now);
+// Has promised, perhaps in an earlier life, to vote for nobody yet.
+bool is_bound(const Core& c);
 
 // --- follower_read.cc
 

@@ -273,6 +273,7 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
   for (int world = 0; world < 300; ++world) {
     Fixture f(1 + random(5));
     f.replica.config.may_rest = f.replica.config.follower_reads = random(2) == 0;
+    if (random(2) == 0) f.replica.config.lease = 900ms;
     f.replica.start(f.chance, f.probes);
     f.replica.view = view_of(f.raft());
     int n = 0;

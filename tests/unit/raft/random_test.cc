@@ -50,6 +50,7 @@ void run_seeds(WorldOptions options, uint64_t seeds) {
       CHECK(probes.counts[static_cast<size_t>(probe)] > 0);
     }
   }
+  if (options.lease > Duration::zero()) CHECK(probes.counts[static_cast<size_t>(Probe::lease_read_answered)] > 0);
   if (options.follower_reads) CHECK(probes.counts[static_cast<size_t>(Probe::follower_read_answered)] > 0);
   if (options.founders > 0) {
     for (Probe probe :
@@ -93,4 +94,25 @@ TEST_CASE("groups that fall silent when idle stay safe, wake when needed and rec
 TEST_CASE("reads at followers are never stale", "[raft]") {
   run_seeds({.replicas = 3, .follower_reads = true}, 300);
   run_seeds({.replicas = 6, .rest = true, .follower_reads = true, .founders = 4}, 200);
+}
+
+TEST_CASE("reads under a lease are never stale while clocks keep to the stated drift", "[raft]") {
+  const WorldOptions options{.replicas = 3, .lease = 100ms, .drift_ppm = 50'000, .stated_ppm = 50'000};
+  WorldOptions many = options;
+  many.replicas = 6;
+  many.founders = 4;
+  many.rest = many.follower_reads = true;
+  run_seeds(options, 400);
+  run_seeds(many, 200);
+}
+
+// That the worlds above would notice, and that the bound is one that must be kept.
+TEST_CASE("clocks that drift further than was stated make a read under a lease stale", "[raft]") {
+  const WorldOptions options{
+      .replicas = 3, .lease = 100ms, .drift_ppm = 1'600'000, .stated_ppm = 1000, .watch_leases = false};
+  TestProbes probes;
+  bool stale = false;
+  for (uint64_t seed = 1; seed <= 3000 && !stale; ++seed)
+    stale = RandomWorld(seed, options, probes).run().value_or("").starts_with("stale read");
+  CHECK(stale);
 }

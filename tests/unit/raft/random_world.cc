@@ -9,11 +9,19 @@
 
 namespace mneme::raft {
 
+namespace {
+
+constexpr Instant kBeginning{1'000'000'000};
+constexpr int64_t kMillion = 1'000'000;
+
+}  // namespace
+
 RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes)
     : options_(options),
       state_(mix(seed + 1)),
       chance_(seed, true),
       probes_(probes),
+      clocks_(options.replicas),
       replicas_(options.replicas),
       lives_(options.replicas) {
   // Each seed has a character of its own: a world with everything wrong at once gets nowhere.
@@ -34,6 +42,17 @@ RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes
   config.max_uncommitted_bytes = 4000;
   config.may_rest = options.rest;
   config.follower_reads = options.follower_reads;
+  config.lease = options.lease;
+  config.drift_ppm = options.stated_ppm;
+  for (Clock& clock : clocks_) {
+    if (options.lease == Duration::zero()) break;
+    clock.ahead = between(0s, 1000s);
+    if (options.drift_ppm == 0) continue;
+    // Half of the drift each way at most, and often all of it.
+    const int64_t most = options.drift_ppm / 2;
+    clock.ppm = random(2) == 0 ? (random(2) == 0 ? most : -most)
+                               : static_cast<int64_t>(random(static_cast<uint64_t>(2 * most))) - most;
+  }
   for (size_t i = 0; i < options.replicas; ++i) {
     replicas_[i].config = config;
     if (i < founders) replicas_[i].config.id = ReplicaId(i + 1);
@@ -62,6 +81,30 @@ void RandomWorld::schedule(Duration in, What what, size_t replica, std::shared_p
   events_.push({now_ + in, order_++, what, replica, lives_[replica].number, std::move(message)});
 }
 
+Instant RandomWorld::local(size_t i) const {
+  const Clock& clock = clocks_[i];
+  return kBeginning + clock.ahead + (now_ - kBeginning) * (kMillion + clock.ppm) / kMillion;
+}
+
+Instant RandomWorld::when_shows(size_t i, Instant time) const {
+  const Clock& clock = clocks_[i];
+  if (time == kNever || (clock.ppm == 0 && clock.ahead == Duration::zero())) return time;
+  const int64_t rate = kMillion + clock.ppm;
+  const int64_t shown = (time - kBeginning - clock.ahead).count();
+  return kBeginning + Duration((shown * kMillion + rate - 1) / rate);
+}
+
+void RandomWorld::check_leases(size_t i) {
+  const Raft& leader = *replicas_[i].raft;
+  if (leader.role() != Role::kLeader) return;
+  for (size_t n = 0; n < replicas_.size(); ++n) {
+    const Raft* other = replicas_[n].raft.get();
+    if (other && other->term() < leader.term() && other->lease_valid(local(n)))
+      violate(fmt::format("node {} has a lease in term {}, but node {} leads term {}", n + 1, other->term().value,
+                          i + 1, leader.term().value));
+  }
+}
+
 std::optional<std::string> RandomWorld::run() {
   bool healed = false;
   Instant end = faults_end_ + options_.healing;
@@ -73,9 +116,11 @@ std::optional<std::string> RandomWorld::run() {
     size_t due = replicas_.size();
     Instant at = events_.empty() ? kNever : events_.top().at;
     for (size_t i = 0; i < replicas_.size(); ++i) {
-      if (!replicas_[i].raft || replicas_[i].raft->next_deadline() >= at) continue;
+      if (!replicas_[i].raft) continue;
+      const Instant deadline = when_shows(i, replicas_[i].raft->next_deadline());
+      if (deadline >= at) continue;
       due = i;
-      at = replicas_[i].raft->next_deadline();
+      at = deadline;
     }
     now_ = std::max(now_, at);
     if (!healed && now_ >= faults_end_) {
@@ -87,7 +132,7 @@ std::optional<std::string> RandomWorld::run() {
       propose_at = now_ + 300ms;
       for (size_t i = 0; i < replicas_.size(); ++i) {
         if (!replicas_[i].raft) continue;
-        auto position = replicas_[i].raft->propose(std::make_shared<const std::string>("last"), now_);
+        auto position = replicas_[i].raft->propose(std::make_shared<const std::string>("last"), local(i));
         if (position) last_asked = position->index;
         after_step(i);
       }
@@ -103,7 +148,7 @@ std::optional<std::string> RandomWorld::run() {
       break;
     }
     if (due < replicas_.size()) {
-      replicas_[due].raft->tick(now_);
+      replicas_[due].raft->tick(local(due));
       after_step(due);
     } else {
       Event event = events_.top();
@@ -119,7 +164,7 @@ void RandomWorld::handle(const Event& event) {
   switch (event.what) {
     case What::kDeliver:
       if (!admit(i, event.message->to)) return;
-      replicas_[i].raft->step(*event.message, now_);
+      replicas_[i].raft->step(*event.message, local(i));
       return after_step(i);
     case What::kStored:
       if (replicas_[i].raft && event.life == lives_[i].number) stored(i);
@@ -142,7 +187,7 @@ void RandomWorld::start(size_t i) {
   life.reads.clear();
   life.applied = replica.disk.base.index;
   life.state = life.checkpoint_state;
-  replica.now = now_;
+  replica.now = local(i);
   replica.start(chance_, probes_);
   if (auto bad = cluster_.restarted(*replica.raft)) violate(*bad);
   after_step(i);
@@ -189,6 +234,7 @@ void RandomWorld::after_step(size_t i) {
   if (auto bad = replica.check()) violate(*bad);
   if (auto bad = cluster_.observe(*replica.raft)) violate(*bad);
   highest_commit_ = std::max(highest_commit_, replica.raft->commit());
+  if (options_.lease > Duration::zero() && options_.watch_leases) check_leases(i);
 }
 
 void RandomWorld::take_readys(size_t i) {
@@ -302,12 +348,12 @@ void RandomWorld::client() {
     if (!replica.raft || replica.raft->role() != Role::kLeader) continue;
     for (uint64_t n = random(4); n > 0; --n) {
       std::string value = fmt::format("{}{}", ++next_value_, std::string(random(60), '.'));
-      (void)replica.raft->propose(std::make_shared<const std::string>(std::move(value)), now_);
+      (void)replica.raft->propose(std::make_shared<const std::string>(std::move(value)), local(i));
     }
     if (options_.founders > 0 && chance_in(60)) churn(i);
     if (chance_in(500) && replica.raft->role() == Role::kLeader) {
       lives_[i].reads.push_back({++next_value_, highest_commit()});
-      if (!replica.raft->read_index(next_value_, now_)) violate("a leader refused a read");
+      if (!replica.raft->read_index(next_value_, local(i))) violate("a leader refused a read");
     }
     after_step(i);
   }
@@ -316,7 +362,7 @@ void RandomWorld::client() {
 void RandomWorld::read_at_follower(size_t i) {
   for (uint64_t n = random(3); n > 0; --n) {
     lives_[i].reads.push_back({++next_value_, highest_commit()});
-    if (!replicas_[i].raft->read_index(next_value_, now_)) lives_[i].reads.pop_back();
+    if (!replicas_[i].raft->read_index(next_value_, local(i))) lives_[i].reads.pop_back();
   }
   after_step(i);
 }
@@ -366,10 +412,10 @@ void RandomWorld::churn(size_t i) {
           if (chance_in(500)) change.remove.push_back(id);
         break;
       }
-      (void)raft.transfer(now.voters[random(now.voters.size())], now_);
+      (void)raft.transfer(now.voters[random(now.voters.size())], local(i));
       return after_step(i);
   }
-  (void)raft.propose_change(change, now_);
+  (void)raft.propose_change(change, local(i));
   after_step(i);
 }
 
@@ -421,7 +467,7 @@ void RandomWorld::ping(size_t i) {
     wake = missing[raft.leader().node().value - 1];
   }
   if (!wake) return;
-  raft.wake(now_);
+  raft.wake(local(i));
   after_step(i);
 }
 
@@ -480,7 +526,7 @@ void RandomWorld::fault() {
     after_step(i);
   }
   if (chance_in(50) && replicas_[i].raft) {
-    replicas_[i].raft->campaign(now_);
+    replicas_[i].raft->campaign(local(i));
     after_step(i);
   }
 }

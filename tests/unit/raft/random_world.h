@@ -10,7 +10,8 @@
 // prevent it); no seed is known that does. Membership: replicas are added as learners, promoted and removed, several at
 // a time, and leadership is handed over, whoever asks and whenever. A node's replica that was removed runs on, as if
 // nobody had told it, until its node is given a new one. With `rest`, clients pause now and then; owners find out with
-// some delay which nodes answer and which have restarted, and after the faults the whole group must fall silent.
+// some delay which nodes answer and which have restarted, and after the faults the whole group must fall silent. With
+// `lease`, clocks begin anywhere and run at rates of their own that differ by `drift_ppm` at most.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +53,11 @@ struct WorldOptions {
   bool lose_votes = false;
   bool rest = false;
   bool follower_reads = false;  // clients read at everybody
-  size_t founders = 0;          // of the replicas, who begin the group; the others join and leave. 0: all, for good
+  Duration lease{0};
+  int64_t drift_ppm = 0;     // of the clocks
+  uint32_t stated_ppm = 0;   // as the replicas are told
+  bool watch_leases = true;  // that no lease is valid while there is a later leader
+  size_t founders = 0;       // of the replicas, who begin the group; the others join and leave. 0: all, for good
 };
 
 class RandomWorld {
@@ -93,6 +98,9 @@ class RandomWorld {
   void violate(std::string sentence);
   void schedule(Duration in, What what, size_t replica = 0, std::shared_ptr<Message> message = nullptr);
   void handle(const Event& event);
+  Instant local(size_t i) const;                     // what the clock of node i shows now
+  Instant when_shows(size_t i, Instant time) const;  // when it will show that
+  void check_leases(size_t i);
   void start(size_t i);
   void crash(size_t i, bool write_under_way_lost = false);
   bool another_may_be_suspect() const;
@@ -129,6 +137,11 @@ class RandomWorld {
   uint64_t next_value_ = 0;
   uint32_t generation_ = 0;                                     // the last that was given to a replica
   uint64_t loss_ = 0, duplication_ = 0, slow_ = 0, crash_ = 0;  // per mille
+  struct Clock {
+    Duration ahead{};
+    int64_t ppm = 0;  // too fast
+  };
+  std::vector<Clock> clocks_;
   Duration slow_disk_{};
   bool storm_ = false;  // faults follow each other fast
   uint64_t hunt_ = 0;   // per mille of faults that go for the leader

@@ -138,6 +138,9 @@ void Script::execute(const std::string& verb, std::istringstream& rest) {
   } else if (verb == "campaign") {
     running(n).raft->campaign(replica(n).now);
     settle(n);
+  } else if (verb == "revoke") {
+    running(n).raft->revoke_lease();
+    settle(n);
   } else if (verb == "wake") {
     running(n).raft->wake(replica(n).now);
     settle(n);
@@ -212,6 +215,8 @@ void Script::cluster(std::istringstream& rest) {
     if (option.find('=') == std::string::npos) continue;
     uint64_t value = std::stoull(option.substr(option.find('=') + 1));
     if (option.starts_with("append-bytes=")) config.max_append_bytes = value;
+    if (option.starts_with("lease=")) config.lease = std::chrono::milliseconds(value);
+    if (option.starts_with("drift=")) config.drift_ppm = static_cast<uint32_t>(value);
     if (option.starts_with("inflight=")) config.max_inflight_appends = value;
     if (option.starts_with("generation=")) generation_ = static_cast<uint32_t>(value);
   }
@@ -407,6 +412,7 @@ void Script::show_state(uint64_t n) {
     for (bool first = true; ReplicaId member : r.raft->configuration().members())
       text += fmt::format("{} {}:{}", std::exchange(first, false) ? " match" : "", text_of(member),
                           r.raft->match_index(member).value);
+  if (r.raft->lease_valid(r.now)) text += " lease";
   if (r.raft->configuration_index()) text += " {" + text_of(r.raft->configuration()) + "}";
   print(text);
 }

@@ -3,10 +3,11 @@
 // Nothing happens by itself: messages wait on their link until they are delivered, time stands still until it is
 // advanced, and with `disk N manual` what a replica wants to store waits too. Commands:
 //
-//   cluster N [append-bytes=B] [inflight=K] [generation=G] [may-rest] [follower-reads]   a group of N replicas that
-//   have
-//                                                never run
+//   cluster N [OPTION...]                        a group of N replicas that have never run; options: append-bytes=B,
+//                                                inflight=K, generation=G, may-rest, follower-reads, lease=MS,
+//                                                drift=PPM
 //   campaign N                                   election timeout of N
+//   revoke N                                     the owner of leader N takes its lease away
 //   wake N                                       the owner of N says that somebody is missing
 //   elect N                                      campaign and deliver, told in one line
 //   run 1s                                       everything goes its way so long, told by what becomes of each
