@@ -33,14 +33,20 @@ class Operator {
       : server_(server), deadline_(server.env.clock.now() + server.config.request_timeout), out_(out) {}
 
   Result<void> execute(const kv::CommandSpec& spec, Args args) {
+    dry_ = changes(spec.id) && same_word(args.back(), "dryrun");
+    if (dry_) args = args.first(args.size() - 1);
     switch (spec.id) {
       case CommandId::kSplitShard: return split(args);
       case CommandId::kMoveReplica: return move(args);
-      case CommandId::kAddReplica: return begin(args, {ActionKind::kAdd, {}, TRY(node(args[2]))});
-      case CommandId::kRemoveReplica: return begin(args, {ActionKind::kRemove, TRY(node(args[2]))});
-      case CommandId::kTransfer: return begin(args, {ActionKind::kTransfer, {}, TRY(node(args[2]))});
+      case CommandId::kAddReplica: return on_node(args, ActionKind::kAdd, &Action::target, "MNEME.ADD group node");
+      case CommandId::kRemoveReplica:
+        return on_node(args, ActionKind::kRemove, &Action::source, "MNEME.REMOVE group node");
+      case CommandId::kTransfer:
+        return on_node(args, ActionKind::kTransfer, &Action::target, "MNEME.TRANSFER group node");
       case CommandId::kDrainNode: return drain(args);
-      case CommandId::kForgetNode: return tell_and_confirm(shard::RemoveNode{TRY(node(args[1]))});
+      case CommandId::kForgetNode:
+        TRY(expect(args.size() == 2, "MNEME.FORGET node"));
+        return tell_and_confirm(shard::RemoveNode{TRY(known_node(args[1]))->id});
       case CommandId::kCopies: return set_copies(args);
       case CommandId::kOperation: return show_operation(args);
       case CommandId::kPlan: return show_plan();
@@ -51,6 +57,15 @@ class Operator {
   }
 
  private:
+  static bool changes(CommandId id) {
+    return id != CommandId::kOperation && id != CommandId::kPlan && id != CommandId::kRebalance &&
+           id != CommandId::kMap;
+  }
+  static Result<void> expect(bool right, std::string_view form) {
+    if (right) return {};
+    return fail(ErrorCode::kInvalid, fmt::format("syntax error; say {}", form));
+  }
+
   const shard::Map& map() const { return server_.map->map(); }
 
   static Result<uint64_t> number(std::string_view text, std::string_view what) {
@@ -60,8 +75,6 @@ class Operator {
                   fmt::format("{} is a whole number from 1 on, not '{}'", what, text.substr(0, 40)));
     return static_cast<uint64_t>(*parsed);
   }
-  static Result<NodeId> node(std::string_view text) { return NodeId(TRY(number(text, "a node's id"))); }
-
   Result<const shard::Shard*> shard(std::string_view text) const {
     const GroupId group(TRY(number(text, "a shard's number")));
     if (const shard::Shard* found = map().shard(group)) return found;
@@ -69,7 +82,7 @@ class Operator {
                 fmt::format("shard {} is unknown; `mneme cluster status` lists the shards", group.value));
   }
   Result<const shard::Node*> known_node(std::string_view text) const {
-    const NodeId id = TRY(node(text));
+    const NodeId id(TRY(number(text, "a node's id")));
     if (const shard::Node* found = map().node(id)) return found;
     return fail(ErrorCode::kNotFound,
                 fmt::format("node {} is unknown; `mneme cluster status` lists the nodes", id.value));
@@ -84,9 +97,14 @@ class Operator {
     });
   }
 
-  Result<shard::Answer> tell(shard::Command command) {
+  // Nothing, when it was only asked whether it would be accepted.
+  Result<std::optional<shard::Answer>> tell(shard::Command command) {
+    if (dry_) {
+      TRY(shard::Map(map()).apply(command));
+      return std::nullopt;
+    }
     auto told = TRY(server_.conductor->tell({std::move(command)}, deadline_));
-    return std::move(told.front());
+    return TRY(std::move(told.front()));
   }
 
   Result<void> tell_and_confirm(shard::Command command) {
@@ -95,28 +113,37 @@ class Operator {
     return {};
   }
 
-  Result<void> begin(Args args, const Action& action) { return begin(*TRY(shard(args[1])), action); }
-
   Result<void> begin(const shard::Shard& shard, const Action& action) {
     const shard::Operation* pending = shard.pending();
-    if (pending && pending->action == action) {
+    if (!dry_ && pending && pending->action == action) {
       protocol::put_integer(out_, static_cast<int64_t>(pending->id.value));
       return {};
     }
     const auto answer = TRY(tell(shard::BeginOperation{shard.group(), shard.epoch(), shard.last_operation(), action}));
-    wait_for_map([&] { return map().next_operation() > answer.operation; });
-    protocol::put_integer(out_, static_cast<int64_t>(answer.operation.value));
+    if (!answer) {
+      protocol::put_ok(out_);
+      return {};
+    }
+    wait_for_map([&] { return map().next_operation() > answer->operation; });
+    protocol::put_integer(out_, static_cast<int64_t>(answer->operation.value));
     return {};
   }
 
+  Result<void> on_node(Args args, ActionKind kind, NodeId Action::*which, std::string_view form) {
+    TRY(expect(args.size() == 3, form));
+    Action action{.kind = kind};
+    action.*which = TRY(known_node(args[2]))->id;
+    return begin(*TRY(shard(args[1])), action);
+  }
+
   Result<void> split(Args args) {
+    const bool has_slot = args.size() == 4 && same_word(args[2], "at");
+    TRY(expect(args.size() == 2 || has_slot, "MNEME.SPLIT group, or MNEME.SPLIT group AT slot"));
     const shard::Shard& shard = *TRY(this->shard(args[1]));
     Action action{.kind = ActionKind::kSplit};
-    if (args.size() == 2) {
+    if (!has_slot) {
       action.at = middle_of(shard);
     } else {
-      if (args.size() != 4 || !same_word(args[2], "at"))
-        return fail(ErrorCode::kInvalid, "syntax error; say MNEME.SPLIT group, or MNEME.SPLIT group AT slot");
       const uint64_t at = TRY(number(args[3], "the first slot of the new shard"));
       if (at >= kSlots)
         return fail(ErrorCode::kInvalid, fmt::format("there is no slot {}: the last one is {}", at, kSlots - 1));
@@ -133,20 +160,21 @@ class Operator {
   }
 
   Result<void> move(Args args) {
-    if (!same_word(args[2], "from") || !same_word(args[4], "to"))
-      return fail(ErrorCode::kInvalid, "syntax error; say MNEME.MOVE group FROM node TO node");
-    return begin(args, {ActionKind::kMove, TRY(node(args[3])), TRY(node(args[5]))});
+    TRY(expect(args.size() == 6 && same_word(args[2], "from") && same_word(args[4], "to"),
+               "MNEME.MOVE group FROM node TO node"));
+    const Action action{ActionKind::kMove, TRY(known_node(args[3]))->id, TRY(known_node(args[5]))->id};
+    return begin(*TRY(shard(args[1])), action);
   }
 
   Result<void> drain(Args args) {
     const bool stop = args.size() == 3 && same_word(args[2], "stop");
-    if (args.size() > 2 && !stop)
-      return fail(ErrorCode::kInvalid, "syntax error; say MNEME.DRAIN node, or MNEME.DRAIN node STOP");
+    TRY(expect(args.size() == 2 || stop, "MNEME.DRAIN node, or MNEME.DRAIN node STOP"));
     const shard::Node& node = *TRY(known_node(args[1]));
     return tell_and_confirm(shard::DrainNode{node.id, node.revision, !stop});
   }
 
   Result<void> set_copies(Args args) {
+    TRY(expect(args.size() == 2, "MNEME.COPIES n"));
     const uint64_t copies = TRY(number(args[1], "the number of copies"));
     if (copies >= limits::kMaxReplicas)
       return fail(ErrorCode::kInvalid,
@@ -199,10 +227,9 @@ class Operator {
 
   Result<void> rebalance(Args args) {
     std::optional<NodeId> from;
-    if (args.size() == 3 && same_word(args[1], "from"))
-      from = TRY(known_node(args[2]))->id;
-    else if (args.size() != 1)
-      return fail(ErrorCode::kInvalid, "syntax error; say MNEME.REBALANCE, or MNEME.REBALANCE FROM node");
+    TRY(expect(args.size() == 1 || (args.size() == 3 && same_word(args[1], "from")),
+               "MNEME.REBALANCE, or MNEME.REBALANCE FROM node"));
+    if (args.size() == 3) from = TRY(known_node(args[2]))->id;
     std::vector<shard::Command> commands;
     std::vector<std::string> sentences;
     for (shard::Proposal& one : server_.conductor->plan().operations) {
@@ -226,6 +253,7 @@ class Operator {
 
   Server& server_;
   const Instant deadline_;
+  bool dry_ = false;
   std::string& out_;
 };
 
@@ -233,6 +261,9 @@ std::string_view prefix_of(ErrorCode code) {
   switch (code) {
     case ErrorCode::kTimeout: return "UNCERTAIN";
     case ErrorCode::kUnavailable: return "CLUSTERDOWN";
+    case ErrorCode::kRefused:
+    case ErrorCode::kExists:
+    case ErrorCode::kTooLarge: return "REFUSED";
     default: return "ERR";
   }
 }

@@ -24,9 +24,12 @@
 //                                           sentence each, beginning with "operation N" or "refused"
 //   MNEME.MAP, MNEME.STATUS                 status.h
 //
-// What is refused has changed nothing, and the error says what to do instead. What is based on an older shard map than
-// the meta group has is refused too: so of two operators who race for a shard, one is told. UNCERTAIN: it is not known
-// whether it was done; asking again is harmless.
+// With DRYRUN as their last word, those of the first and the third part change nothing: +OK, they would be accepted.
+//
+// What is refused has changed nothing, and the error says what to do instead: ERR, it makes no sense; REFUSED, not as
+// things are; CLUSTERDOWN, the meta group cannot be reached. What is based on an older shard map than the meta group
+// has is refused too: so of two operators who race for a shard, one is told. UNCERTAIN: it is not known whether it was
+// done; asking again is harmless.
 #pragma once
 
 #include <string>
