@@ -6,9 +6,13 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 
 #include "cmd/common.h"
+#include "core/base/hash.h"
 #include "core/fiber/scope.h"
+#include "core/node/identity.h"
+#include "core/node/map_cache.h"
 #include "disk/real_disk.h"
 #include "net/event_loop.h"
 #include "net/random.h"
@@ -19,11 +23,21 @@ namespace mneme::cmd {
 
 namespace {
 
+constexpr uint32_t kShardsOfCluster = 16;  // enough to spread over a few nodes; more come by splitting
+
 struct Flags {
-  uint64_t id = 1;
+  uint64_t id = 0;  // not given
   std::string listen = "127.0.0.1:6399";
   std::string data = "./mneme-data";
   std::string cluster;
+  std::vector<std::string> join;
+  uint32_t shards = 0;  // not given
+  uint32_t copies = 0;  // not given
+  std::string rack;
+  bool no_balance = false;
+  std::string lost_after = "5m";
+  uint64_t split_bytes = node::Config().split_bytes;
+  uint64_t split_writes = node::Config().split_writes_per_second;
   std::string io = "adaptive";
   std::string log = "info";
   int64_t election_timeout_ms = 1000;
@@ -85,33 +99,108 @@ int exit_for(const Error& error) {
   }
 }
 
-int run_node(const Flags& flags, bool listen_given) {
+std::unexpected<Error> impossible(std::string sentence) { return fail(ErrorCode::kInvalid, std::move(sentence)); }
+
+Result<void> check_combinations(const Flags& flags, const node::Config& config) {
+  if (!config.join.empty()) {
+    if (!config.cluster.empty()) return impossible("--cluster founds a cluster and --join joins one: say one of them");
+    if (flags.id) return impossible("a node that joins is given its id by the cluster: leave out --id");
+    if (flags.shards || flags.copies)
+      return impossible("--shards and --copies are for the nodes that found a cluster, not for one that joins");
+  }
+  if (!flags.rack.empty() && config.join.empty())
+    return impossible("--rack is for a node that joins; founding nodes have none yet");
+  if (std::any_of(flags.rack.begin(), flags.rack.end(), [](char c) { return c <= ' ' || c > '~'; }))
+    return impossible("--rack is a word of ASCII letters, digits and signs");
+  if (flags.rack.size() > limits::kMaxRackBytes)
+    return impossible(
+        fmt::format("--rack has {} bytes, at most {} are possible", flags.rack.size(), limits::kMaxRackBytes));
+  const size_t founders = std::max<size_t>(config.cluster.size(), 1);
+  if (flags.copies > founders && config.join.empty())
+    return impossible(
+        fmt::format("{} founding node{} cannot hold {} copies of a shard: add nodes to --cluster, or say "
+                    "--copies {} and raise it later with `mneme cluster copies`",
+                    founders, founders == 1 ? "" : "s", flags.copies, founders));
+  if (flags.heartbeat_ms * 2 > flags.election_timeout_ms)
+    return impossible("--heartbeat must be at most half of --election-timeout");
+  return {};
+}
+
+// All but what depends on the data directory. Every error is one of usage.
+Result<node::Config> make_config(const Flags& flags) {
   node::Config config;
   config.id = NodeId(flags.id);
-  if (!flags.cluster.empty()) {
-    auto members = parse_cluster(flags.cluster);
-    if (!members) return complain(kUsage, members.error().message);
-    config.cluster = std::move(*members);
-    auto self = std::find_if(config.cluster.begin(), config.cluster.end(), [&](auto& m) { return m.id == config.id; });
-    if (self == config.cluster.end())
-      return complain(kUsage,
-                      fmt::format("--cluster does not name this node: add {}=HOST:PORT or say another --id", flags.id));
-    config.listen = self->address;
+  config.cluster = TRY(parse_cluster(flags.cluster));
+  for (const std::string& text : flags.join) {
+    auto address = env::parse_address(text);
+    if (!address) return impossible(fmt::format("--join: {}", address.error().message));
+    config.join.push_back(std::move(*address));
   }
-  if (config.cluster.empty() || listen_given) {
-    auto address = env::parse_address(flags.listen);
-    if (!address) return complain(kUsage, fmt::format("--listen: {}", address.error().message));
-    config.listen = std::move(*address);
-  }
-  if (flags.heartbeat_ms * 2 > flags.election_timeout_ms)
-    return complain(kUsage, "--heartbeat must be at most half of --election-timeout");
+  TRY(check_combinations(flags, config));
+  auto lost_after = parse_duration(flags.lost_after);
+  if (!lost_after) return impossible(fmt::format("--lost-after: {}", lost_after.error().message));
+  config.lost_after = Duration(*lost_after);
   config.election_timeout = std::chrono::milliseconds(flags.election_timeout_ms);
   config.heartbeat_interval = std::chrono::milliseconds(flags.heartbeat_ms);
   config.request_timeout = std::chrono::milliseconds(flags.request_timeout_ms);
+  if (config.lost_after < 5 * config.election_timeout)
+    return impossible("--lost-after must be at least 5 times --election-timeout: less is no silence yet");
+  config.shards = flags.shards ? flags.shards : config.cluster.empty() ? 1 : kShardsOfCluster;
+  if (flags.copies) config.copies = flags.copies;
+  config.rack = flags.rack;
+  config.balance = !flags.no_balance;
+  config.split_bytes = flags.split_bytes;
+  config.split_writes_per_second = flags.split_writes;
   config.max_memory_bytes = flags.max_memory_mib * limits::kMiB;
   config.max_clients = flags.max_clients;
   config.segment_bytes = flags.segment_mib * limits::kMiB;
   config.checkpoint_log_bytes = flags.checkpoint_mib * limits::kMiB;
+  return config;
+}
+
+const node::Member* named_in(const node::Config& config) {
+  for (const node::Member& member : config.cluster)
+    if (member.id == config.id) return &member;
+  return nullptr;
+}
+
+// Where it listens: what was said, or its address in --cluster, or what is usual.
+Result<void> take_address(const Flags& flags, bool listen_given, node::Config& config) {
+  const node::Member* self = named_in(config);
+  if (!config.cluster.empty() && config.id && !self)
+    return impossible(
+        fmt::format("--cluster does not name this node: add {}=HOST:PORT or say another --id", config.id.value));
+  if (self && !listen_given) {
+    config.listen = self->address;
+    return {};
+  }
+  auto address = env::parse_address(flags.listen);
+  if (!address) return impossible(fmt::format("--listen: {}", address.error().message));
+  config.listen = std::move(*address);
+  return {};
+}
+
+// What was not said and the data directory knows after the first start: who the node is, and its address. Suspends.
+// Errors in the directory are left to the node.
+Result<void> complete(const Flags& flags, bool listen_given, Env& env, node::Config& config) {
+  const auto identity = node::load_identity(env.disk);
+  if (!identity) return {};
+  if (!config.id) config.id = identity->node;
+  TRY(take_address(flags, listen_given, config));
+  node::MapCache map(env);
+  if (listen_given || !config.cluster.empty() || !map.load()) return {};
+  if (const shard::Node* own = map.map().node(identity->node))
+    if (auto address = env::parse_address(own->peer_address)) config.listen = std::move(*address);
+  return {};
+}
+
+int run_node(const Flags& flags, bool listen_given) {
+  auto made = make_config(flags);
+  if (!made) return complain(kUsage, made.error().message);
+  node::Config config = std::move(*made);
+  if (auto taken = take_address(flags, listen_given, config); !taken) return complain(kUsage, taken.error().message);
+  if (!config.id && !config.cluster.empty() && !std::filesystem::exists(flags.data + "/identity"))
+    return complain(kUsage, "--id is needed at the first start: which of the nodes in --cluster is this one?");
 
   fiber::Scheduler scheduler;
   net::EventLoop loop(scheduler);
@@ -136,6 +225,10 @@ int run_node(const Flags& flags, bool listen_given) {
     }
     config.connections = &connections;
     Env env{scheduler, loop, network, **disk, random, trace};
+    if (auto completed = complete(flags, listen_given, env, config); !completed) {
+      exit = complain(kUsage, completed.error().message);
+      return;
+    }
     node::Ending ending(scheduler);
     auto ended = fiber::with_scope(scheduler, [&](fiber::Scope& scope) {
       // The second one does not wait for others.
@@ -147,8 +240,11 @@ int run_node(const Flags& flags, bool listen_given) {
         return node::run_node(
             env, config,
             [&](const env::Address& address) {
-              fmt::print(stderr, "node {} listens on {}, data in {}; try: redis-cli -p {}\n", flags.id,
-                         env::to_string(address), flags.data, address.port);
+              const std::string name = config.id             ? fmt::format("node {}", config.id.value)
+                                       : config.join.empty() ? std::string("node 1")
+                                                             : std::string("a new node");
+              fmt::print(stderr, "{} listens on {}, data in {}; try: redis-cli -p {}\n", name, env::to_string(address),
+                         flags.data, address.port);
             },
             &ending);
       });
@@ -179,8 +275,10 @@ void read_config(CLI::App& node, const std::string& path) {
       option->add_result(*text);
     else if (auto number = value.value_exact<int64_t>())
       option->add_result(std::to_string(*number));
+    else if (auto truth = value.value_exact<bool>())
+      option->add_result(*truth ? "true" : "false");
     else
-      refuse(value.source(), fmt::format("'{}' is a string or a whole number", name));
+      refuse(value.source(), fmt::format("'{}' is a string, a whole number, true or false", name));
     option->run_callback();
   }
 }
@@ -193,19 +291,44 @@ void add_node(CLI::App& app, Run& run) {
   auto* config = node->add_option("--config", "read flags from this TOML file: key = value, keys as below without --")
                      ->check(CLI::ExistingFile)
                      ->envname("MNEME_CONFIG");
-  node->add_option("--id", flags->id, "this node's id in --cluster")
+  node->add_option("--id", flags->id, "this node's id in --cluster; the data directory knows it after the first start")
       ->check(CLI::Range(1, 1'000'000))
-      ->envname("MNEME_ID")
-      ->capture_default_str();
+      ->envname("MNEME_ID");
   auto* listen = node->add_option("--listen", flags->listen,
-                                  "HOST:PORT for clients and nodes; default with --cluster: its address there")
+                                  "HOST:PORT for clients and nodes; by default the address that the cluster knows")
                      ->envname("MNEME_LISTEN")
                      ->capture_default_str();
   node->add_option("--data", flags->data, "data directory, made when missing")
       ->envname("MNEME_DATA")
       ->capture_default_str();
-  node->add_option("--cluster", flags->cluster, "1=HOST:PORT,2=HOST:PORT,...: all nodes, the same list on every one")
+  node->add_option("--cluster", flags->cluster,
+                   "1=HOST:PORT,2=HOST:PORT,...: found a cluster of these nodes, the same list on every one")
       ->envname("MNEME_CLUSTER");
+  node->add_option("--join", flags->join,
+                   "HOST:PORT,...: join the cluster of these nodes, of which any lets this one in")
+      ->delimiter(',')
+      ->envname("MNEME_JOIN");
+  node->add_option("--shards", flags->shards, "that the cluster is founded with; default: 16 with --cluster, else 1")
+      ->check(CLI::Range(uint32_t{1}, uint32_t{kSlots}))
+      ->envname("MNEME_SHARDS");
+  node->add_option("--copies", flags->copies, "of each shard, when the cluster is founded; default: 3, or all nodes")
+      ->check(CLI::Range(size_t{1}, limits::kMaxReplicas - 1))
+      ->envname("MNEME_COPIES");
+  node->add_option("--rack", flags->rack, "where a node that joins stands: nodes of one rack fail together")
+      ->envname("MNEME_RACK");
+  node->add_flag("--no-balance", flags->no_balance, "repair, split and balance nothing without being told to")
+      ->envname("MNEME_NO_BALANCE");
+  node->add_option("--lost-after", flags->lost_after, "a node that is silent for so long is replaced")
+      ->envname("MNEME_LOST_AFTER")
+      ->capture_default_str();
+  node->add_option("--split-bytes", flags->split_bytes, "a shard that is larger is split")
+      ->check(CLI::Range(uint64_t{limits::kMiB}, uint64_t{1} << 50))
+      ->envname("MNEME_SPLIT_BYTES")
+      ->capture_default_str();
+  node->add_option("--split-writes", flags->split_writes, "a shard with more writes a second is split")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000}))
+      ->envname("MNEME_SPLIT_WRITES")
+      ->capture_default_str();
   node->add_option("--io", flags->io, "how the disk is used: adaptive, blocking, thread, uring")
       ->check(CLI::IsMember({"adaptive", "blocking", "thread", "uring"}))
       ->envname("MNEME_IO")
@@ -247,7 +370,8 @@ void add_node(CLI::App& app, Run& run) {
       ->capture_default_str();
   node->footer(
       "Examples:\n  mneme node\n  mneme node --id 1 --data n1 --cluster "
-      "1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003");
+      "1=127.0.0.1:7001,2=127.0.0.1:7002,3=127.0.0.1:7003\n"
+      "  mneme node --listen 127.0.0.1:7004 --data n4 --join 127.0.0.1:7001");
   node->callback([flags, listen, config, node, &run] {
     if (config->count() > 0) read_config(*node, config->as<std::string>());
     run = [flags, given = listen->count() > 0] { return run_node(*flags, given); };
