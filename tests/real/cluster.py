@@ -78,15 +78,19 @@ def hand_over(binary, cluster):
     """Leadership goes where it is sent, and status shows it, whichever node is asked."""
     leader = cluster.leader()
     heir, other = [node for node in cluster.nodes if node is not leader]
+    def shown_leader(status):
+        return next(shard["leader"] for shard in status["shards"] if shard["group"] == harness.FIRST_SHARD)
+
     before = command(binary, "status", "--node", f"127.0.0.1:{other.port}")
-    require(before["leader"] == leader.id, f"status names the leader, node {leader.id}: {before}")
+    require(shown_leader(before) == leader.id, f"status names the leader, node {leader.id}: {before}")
     require(before["wrong"] == [] and len(before["nodes"]) == 3, f"nothing is wrong with three nodes: {before}")
-    done = command(binary, "transfer", str(heir.id), "--node", f"127.0.0.1:{other.port}")
-    require(done["from"] == leader.id and done["to"] == heir.id, f"from {leader.id} to {heir.id}: {done}")
+    shard = str(harness.FIRST_SHARD)
+    done = command(binary, "transfer", shard, f"n{heir.id}", "--node", f"127.0.0.1:{other.port}")
+    require(done["outcome"] == "done", f"from {leader.id} to {heir.id}: {done}")
     after = command(binary, "status", "--node", f"127.0.0.1:{leader.port}")
-    require(after["leader"] == heir.id, f"node {heir.id} leads after the transfer: {after}")
-    unknown = harness.run([binary, "cluster", "transfer", "9", "--node", f"127.0.0.1:{other.port}"], 20)
-    require(unknown.returncode == 2 and "n9 is not in this cluster" in unknown.stderr, unknown.stderr)
+    require(shown_leader(after) == heir.id, f"node {heir.id} leads after the transfer: {after}")
+    unknown = harness.run([binary, "cluster", "transfer", shard, "9", "--node", f"127.0.0.1:{other.port}"], 20)
+    require(unknown.returncode == 2 and "node 9 is unknown" in unknown.stderr, unknown.stderr)
     shown = harness.run([binary, "cluster", "status", "--node", f"127.0.0.1:{other.port}"], 20).stdout
     require(all(f"n{n}" in shown for n in (1, 2, 3)) and max(map(len, shown.splitlines())) <= 100, shown)
     print(f"leadership handed from node {leader.id} to node {heir.id} in {done['ms']} ms")
@@ -108,9 +112,8 @@ def read_back(node, expected):
 
 def same_state(cluster):
     """All nodes have applied the same entries, with the same result."""
-    infos = [n.info() for n in cluster.nodes]
-    seen = {(i.get("raft_applied_index"), i.get("state_digest")) for i in infos}
-    return len(seen) == 1 and None not in next(iter(seen))
+    seen = [{group: (one["applied"], one["digest"]) for group, one in n.groups().items()} for n in cluster.nodes]
+    return seen[0] != {} and all(one == seen[0] for one in seen)
 
 
 def test(binary, arguments):
@@ -146,7 +149,7 @@ def test(binary, arguments):
         leader.wait_ready(30)
 
         def caught_up():
-            index = [int(n.info().get("raft_applied_index", 0)) for n in cluster.nodes]
+            index = [int(n.groups().get(harness.FIRST_SHARD, {}).get("applied", 0)) for n in cluster.nodes]
             return min(index) > 0 and min(index) >= max(index) - 2000
 
         harness.wait_until(caught_up, 30, "the killed node catches up while writes go on")

@@ -14,7 +14,7 @@ NOT_IN_MULTI = {b"scan", b"hello", b"client", b"select", b"auth"}
 # Differences allowed in the dialogues only: (name, reason, which commands, which pairs of replies).
 NEWER = {b"client|setinfo", b"client|no-touch"}
 OURS_ONLY = {b"cas", b"range", b"session|open", b"session|resume", b"session|seq", b"mneme.setnum", b"mneme.gettyped",
-             b"mneme.status", b"mneme.transfer"}
+             b"mneme.status", b"mneme.map", b"mneme.split", b"mneme.transfer"}
 NOT_HERE = {
     b"lpush", b"hset", b"sadd", b"zadd", b"incrbyfloat", b"setbit", b"getbit", b"publish", b"subscribe", b"eval", b"watch",
     b"unwatch", b"wait", b"object", b"dump", b"lastsave", b"save", b"bgsave", b"debug", b"move", b"swapdb",

@@ -15,6 +15,7 @@ import tempfile
 import time
 
 SKIPPED = 77  # ctest: SKIP_RETURN_CODE
+FIRST_SHARD = 2  # group 1 holds the shard map
 
 _processes = []
 _directories = []
@@ -198,13 +199,14 @@ def bulk(raw):
 class Node:
     """One mneme process with its data directory."""
 
-    def __init__(self, binary, directory, id=1, port=None, cluster=None, flags=(), wrapper=()):
+    def __init__(self, binary, directory, id=1, port=None, cluster=None, join=None, flags=(), wrapper=()):
         self.id = id
         self.port = port or free_ports(1)[0]
         self.data = os.path.join(directory, f"n{id}")
         self.log = os.path.join(directory, f"n{id}.log")
         self.wrapper = list(wrapper)
-        self.command = [binary, "node", "--id", str(id), "--data", self.data]
+        self.command = [binary, "node", "--data", self.data]
+        self.command += ["--join", join] if join else ["--id", str(id)]
         self.command += ["--cluster", cluster] if cluster else ["--listen", f"127.0.0.1:{self.port}"]
         self.command += list(flags)
         self.process = None
@@ -257,6 +259,14 @@ class Node:
             return {}
         return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
 
+    def groups(self):
+        """What INFO says of this node's replicas, by group: {1: {"role": "leader", ...}, ...}."""
+        return {
+            int(name[len("group") :]): dict(pair.split("=") for pair in text.split(","))
+            for name, text in self.info().items()
+            if name.startswith("group") and name[len("group") :].isdigit()
+        }
+
     def resident_kib(self):
         with open(f"/proc/{self.process.pid}/status") as f:
             for line in f:
@@ -266,13 +276,16 @@ class Node:
 
 
 class Cluster:
-    """Nodes 1 to n with one --cluster list."""
+    """Nodes 1 to n with one --cluster list. By default with one shard, so that one node leads all data, and nothing that
+    changes this by itself."""
 
-    def __init__(self, binary, directory, count=3, flags=(), wrapper=lambda id: ()):
+    def __init__(self, binary, directory, count=3, shards=1, flags=(), wrapper=lambda id: ()):
+        flags = ["--shards", str(shards), "--no-balance", *flags]
         ports = free_ports(count)
         self.list = ",".join(f"{i + 1}=127.0.0.1:{port}" for i, port in enumerate(ports))
         self.nodes = [
-            Node(binary, directory, i + 1, port, self.list, flags, wrapper(i + 1)) for i, port in enumerate(ports)
+            Node(binary, directory, i + 1, port, self.list, flags=flags, wrapper=wrapper(i + 1))
+            for i, port in enumerate(ports)
         ]
 
     def start(self):
@@ -281,19 +294,19 @@ class Cluster:
         for node in self.nodes:
             node.wait_ready(30)
 
-    def leader(self, seconds=30):
-        """The node that itself says it leads and that a majority names."""
+    def leader(self, seconds=30, group=FIRST_SHARD):
+        """The node that itself says it leads the group and that a majority names."""
 
         def find():
-            infos = {n.id: n.info() for n in self.nodes if n.alive()}
+            told = {n.id: n.groups().get(group, {}) for n in self.nodes if n.alive()}
             for n in self.nodes:
-                if infos.get(n.id, {}).get("raft_role") != "leader":
+                if told.get(n.id, {}).get("role") != "leader":
                     continue
-                if sum(i.get("raft_leader") == str(n.id) for i in infos.values()) * 2 > len(self.nodes):
+                if sum(t.get("leader") == str(n.id) for t in told.values()) * 2 > len(self.nodes):
                     return n
             return None
 
-        return wait_until(find, seconds, "the nodes agree on a leader")
+        return wait_until(find, seconds, f"the nodes agree on a leader of group {group}")
 
 
 def main(test, seconds):
