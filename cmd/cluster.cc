@@ -16,9 +16,9 @@ namespace mneme::cmd {
 
 namespace {
 
-constexpr Duration kLook{100ms};      // how often progress is asked for
-constexpr Duration kStuckAfter{20s};  // without anything that is being done or could be begun
-constexpr Duration kRetryAfter{1s};   // until what was planned and refused is planned again
+constexpr Duration kLook{100ms};        // how often progress is asked for
+constexpr Duration kStuckAfter{20s};    // without anything that is being done or could be begun
+constexpr Duration kRetryAfter{300ms};  // until what was planned and refused is planned again
 
 struct Flags {
   std::string node = "127.0.0.1:6399";

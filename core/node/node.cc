@@ -44,6 +44,7 @@ class Node {
   shard::FoundCluster founding() const;
   Result<void> found();
   Result<void> join();
+  Result<void> check_join();
   Result<NodeId> admit(Incarnation incarnation, const std::string& address, const std::string& rack);
   Result<void> open_groups(bool newly_founded);
   Result<void> accept(fiber::Scope& scope);
@@ -167,6 +168,12 @@ Result<void> Node::join() {
              id.error().message);
     env_.clock.sleep_for(env_.scheduler, kJoinPause);
   }
+}
+
+// Of a node that has joined already: that it is not told to join another cluster by now.
+Result<void> Node::check_join() {
+  for (const env::Address& address : config_.join) TRY(peers_->check_cluster(address));
+  return {};
 }
 
 Result<NodeId> Node::admit(Incarnation incarnation, const std::string& address, const std::string& rack) {
@@ -295,6 +302,7 @@ Result<void> Node::run(const Listening& listening, Ending* ending) {
     scope.spawn("accept", [this, &scope] { return accept(scope); });
     peers_->start(scope);
     const bool newly_founded = !identity_.founded();
+    if (!newly_founded) scope.spawn("join check", [this] { return check_join(); });
     if (newly_founded && !config_.join.empty())
       TRY(join());
     else if (newly_founded)

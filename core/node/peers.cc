@@ -337,6 +337,21 @@ Result<NodeId> Peers::join(const env::Address& address) {
       });
 }
 
+Result<void> Peers::check_cluster(const env::Address& address) {
+  protocol::Answer said;
+  (void)fiber::with_deadline(
+      env_.scheduler, env_.clock.timers(), env_.clock.now() + kHandshakeTimeout, [&]() -> Result<void> {
+        std::string rest;
+        TRY(greet(address, {.purpose = protocol::Purpose::kJoin, .incarnation = identity_.incarnation}, said, rest));
+        return {};
+      });
+  if (!said.cluster || said.cluster == identity_.cluster) return {};
+  return fail(ErrorCode::kInvalid,
+              fmt::format("the data directory belongs to cluster {:016x}, and {} to cluster {:016x}: check --data and "
+                          "--join; a node enters another cluster with an empty directory",
+                          identity_.cluster.value, env::to_string(address), said.cluster.value));
+}
+
 Result<void> Peers::serve_joining(env::Stream& stream, Incarnation incarnation, std::string& buffer) {
   protocol::PeerFrameParser parser;
   for (;;) {
@@ -353,6 +368,9 @@ Result<void> Peers::serve_joining(env::Stream& stream, Incarnation incarnation, 
       return fail(ErrorCode::kCorrupt, "a request to join is malformed");
     Result<NodeId> id = fail(ErrorCode::kUnavailable, "the node is starting; try again in a moment");
     if (admit_) id = admit_(incarnation, address, rack);
+    // Only what the cluster refuses is told, for that ends the other node: it asks again when nobody answers.
+    if (!id && (id.error().code == ErrorCode::kUnavailable || id.error().code == ErrorCode::kTimeout))
+      return std::unexpected(id.error());
     std::string body;
     Writer writer(body);
     writer.id(id ? *id : NodeId());

@@ -54,6 +54,9 @@ class Peers final : public replica::Transport {
 
   // Asks the node at that address to be let into its cluster. Returns the id given, and has offered its map. Suspends.
   Result<NodeId> join(const env::Address& address);
+  // kInvalid: the node at that address belongs to another cluster than this one. Success also when it cannot be asked.
+  // Suspends.
+  Result<void> check_cluster(const env::Address& address);
 
   // How long nothing was heard of the node, since this one has known of it.
   Duration silent_for(NodeId node) const;
