@@ -423,6 +423,7 @@ void Replica::stale(const kv::BatchHeader& header, size_t commands) {
 }
 
 void Replica::split(const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) {
+  raft_.revoke_lease();
   host_.split(*this, request, std::move(child));
 }
 
