@@ -58,7 +58,6 @@ std::string replicas_of(const Json& shard, std::string_view separator = " ") {
 bool is_pending(const Json& shard) { return shard.contains("operation") && shard["operation"]["outcome"] == "pending"; }
 
 std::string pending_text(const Json& shard) {
-  if (!is_pending(shard)) return {};
   const Json& operation = shard["operation"];
   return fmt::format("{} ({}, operation {})", text(operation, "action"), text(operation, "step"),
                      operation["id"].get<uint64_t>());
@@ -148,10 +147,11 @@ void print_shards(const Survey& all, bool every_shard, const Colors& colors) {
       continue;
     }
     const std::string slots = shard["group"] == 1 ? "(the map)" : text(shard, "slots");
-    fmt::print("  {:<6} {:<16} {}{:<7}{} {:<22} {:>9}  {}\n", shard["group"].get<uint64_t>(), clipped(slots, 16),
+    const std::string pending = is_pending(shard) ? "  " + clipped(pending_text(shard), 30) : "";
+    fmt::print("  {:<6} {:<16} {}{:<7}{} {:<22} {:>9}{}\n", shard["group"].get<uint64_t>(), clipped(slots, 16),
                leader ? "" : colors.red, leader ? fmt::format("n{}", (*leader)["leader"].get<uint64_t>()) : "nobody",
                leader ? "" : colors.reset, clipped(replicas_of(shard), 22),
-               leader ? grouped(worst_lag(all, shard)) : "-", clipped(pending_text(shard), 30));
+               leader ? grouped(worst_lag(all, shard)) : "-", pending);
   }
   if (hidden > 0) fmt::print("  and {} of which there is nothing to say; --all lists them\n", grouped(hidden));
 }

@@ -22,6 +22,12 @@ USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78
 SHARDS = 16
 
 
+def shape_of(status):
+    """All that operators change."""
+    shards = [(s["group"], s["slots"], s["replicas"], s.get("operation")) for s in status["shards"]]
+    return status["copies"], [(n["id"], n["state"]) for n in status["nodes"]], shards
+
+
 class Operator:
     def __init__(self, binary, port):
         self.binary = binary
@@ -34,7 +40,9 @@ class Operator:
         done = self.run(*words, "--json")
         require(done.returncode == 0, f"mneme cluster {' '.join(words)}: exit code {done.returncode}; {done.stderr}")
         require(done.stderr == "", f"mneme cluster {' '.join(words)} has nothing to complain about: {done.stderr}")
-        return json.loads(done.stdout)
+        answer = json.loads(done.stdout)
+        print(f"  {' '.join(words)}: {answer.get('ms')} ms", flush=True)
+        return answer
 
     def status(self):
         done = self.run("status", "--json")
@@ -47,13 +55,13 @@ class Operator:
         return [r["node"] for r in self.shard(group)["replicas"]]
 
     def refused(self, code, sentence, *words):
-        before = self.status()["version"]
+        before = shape_of(self.status())
         done = self.run(*words)
         what = " ".join(words)
         require(done.returncode == code, f"{what}: exit code {done.returncode} instead of {code}: {done.stderr}")
         require(sentence in done.stderr and done.stdout == "", f"{what}: {sentence!r} is missing in {done.stderr!r}")
         require(done.stderr.count("\n") == 1, f"{what}: one sentence is wanted: {done.stderr!r}")
-        require(self.status()["version"] == before, f"{what}: nothing has changed")
+        require(shape_of(self.status()) == before, f"{what}: nothing has changed")
         print(f"  {code}  {done.stderr.strip()}", flush=True)
 
 
@@ -70,7 +78,7 @@ def refusals(operator):
     require("would split shard 2" in operator.run("split", "2", "--dry-run").stdout, "a plan is shown")
 
 
-def shape(operator):
+def split_and_transfer(operator):
     before = operator.status()
     done = operator.json("split", "2")
     require(done["outcome"] == "done" and done["child"] == SHARDS + 2, f"the shard is split: {done}")
@@ -180,7 +188,7 @@ def test(binary, arguments):
         return answer
 
     step("refused", refusals, operator)
-    step("split and transfer", shape, operator)
+    step("split and transfer", split_and_transfer, operator)
     step("kill -9", crash, cluster, operator)
     fourth = step("join", join, binary, directory, cluster, operator)
     step("race", race, operator, Operator(binary, fourth.port))
