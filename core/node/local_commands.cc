@@ -200,18 +200,19 @@ void config_set(Server& server, Args args, std::string& out) {
   put_ok(out);
 }
 
-void answer_cluster(const Server& server, CommandId id, std::string& out) {
+void answer_cluster(const Server& server, Client& client, CommandId id, std::string& out) {
   if (server.shards() == nullptr) return put_error(out, "ERR This instance has cluster support disabled");
-  const Topology topology{*server.shards(), server.identity.node, server.alive};
+  const Topology topology{*server.shards(), server.identity.node, server.alive, true};
   switch (id) {
     case CommandId::kClusterInfo: return put_cluster_info(topology, out);
     case CommandId::kClusterMyid:
       return put_bulk(out, cluster_node_id(server.identity.node, server.identity.incarnation));
-    case CommandId::kClusterNodes: return put_cluster_nodes(topology, out);
-    case CommandId::kClusterShards: return put_cluster_shards(topology, out);
-    case CommandId::kClusterSlots: return put_cluster_slots(topology, out);
-    // Every node serves every slot, each read is linearizable, and no slot is ever half moved.
-    default: return put_ok(out);
+    case CommandId::kClusterNodes: client.redirected = true; return put_cluster_nodes(topology, out);
+    case CommandId::kClusterShards: client.redirected = true; return put_cluster_shards(topology, out);
+    case CommandId::kClusterSlots: client.redirected = true; return put_cluster_slots(topology, out);
+    case CommandId::kReadonly: client.readonly = true; return put_ok(out);
+    case CommandId::kReadwrite: client.readonly = false; return put_ok(out);
+    default: return put_ok(out);  // ASKING: no slot is ever half moved
   }
 }
 
@@ -303,7 +304,7 @@ void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args a
     case CommandId::kClusterShards:
     case CommandId::kClusterSlots:
     case CommandId::kReadonly:
-    case CommandId::kReadwrite: return answer_cluster(server, spec.id, out);
+    case CommandId::kReadwrite: return answer_cluster(server, client, spec.id, out);
     default: break;
   }
   put_error(out, fmt::format("ERR '{}' is not supported", spec.name));

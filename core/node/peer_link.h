@@ -23,7 +23,6 @@ struct Peers::Link {
   std::vector<env::Stream*> inbound;  // its control connections to us, oldest first
   Instant heard_at;                   // anything of it; at first, when the link was made
   uint64_t life = 0;                  // of its process; 0: it has not said
-  Instant sent_at;                    // anything to it
   uint64_t map_sent = 0;              // the version of the last map sent to it, and when
   Instant map_sent_at;
 };

@@ -98,7 +98,7 @@ void Peers::add_link(const Member& member) {
   auto at = std::lower_bound(links_.begin(), links_.end(), member.id,
                              [](const auto& link, NodeId id) { return link->member.id < id; });
   Link& link = **links_.insert(at, std::make_unique<Link>(env_.scheduler, member));
-  link.heard_at = link.sent_at = link.map_sent_at = env_.clock.now();
+  link.heard_at = link.map_sent_at = env_.clock.now();
   if (scope_) scope_->spawn("link", [this, &link] { return keep_connected(link); });
 }
 
@@ -126,20 +126,27 @@ Result<void> Peers::keep_links() {
   }
 }
 
+// At every interval, and at once when there is a newer map to tell of.
 Result<void> Peers::keep_pinging() {
   for (;;) {
-    env_.clock.sleep_for(env_.scheduler, config_.heartbeat_interval);
-    const Instant now = env_.clock.now();
-    for (auto& link : links_) {
-      if (!link->connected || now < link->sent_at + config_.heartbeat_interval) continue;
-      const size_t frame = protocol::PeerFrameWriter::begin(link->outbox);
-      Writer writer(link->outbox);
-      writer.u64(life_);
-      writer.u64(map_.version());
-      link->writer.end(link->outbox, frame, FrameType::kPing);
-      link->filled.notify_one();
-    }
+    const uint64_t version = map_.version();
+    for (auto& link : links_)
+      if (link->connected) ping(*link);
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.heartbeat_interval,
+                               [&]() -> Result<void> {
+                                 map_.wait_for_change(version);
+                                 return {};
+                               });
   }
+}
+
+void Peers::ping(Link& link) {
+  const size_t frame = protocol::PeerFrameWriter::begin(link.outbox);
+  Writer writer(link.outbox);
+  writer.u64(life_);
+  writer.u64(map_.version());
+  link.writer.end(link.outbox, frame, FrameType::kPing);
+  link.filled.notify_one();
 }
 
 Duration Peers::silent_for(NodeId node) const {
@@ -246,7 +253,6 @@ Result<void> Peers::keep_connected(Link& link) {
         for (;;) {
           link.filled.wait_until([&] { return !link.outbox.empty(); });
           std::swap(sending, link.outbox);
-          link.sent_at = env_.clock.now();
           TRY((*stream)->write(as_bytes(sending)));
           sending.clear();
         }
@@ -327,8 +333,12 @@ Result<NodeId> Peers::join(const env::Address& address) {
           const NodeId id = reader.id<NodeId>();
           if (step.type != FrameType::kJoinReply || !reader.ok())
             return fail(ErrorCode::kCorrupt, "the answer to joining is malformed");
+          if (!id) {
+            const bool for_now = reader.u8() != 0;
+            return fail(for_now ? ErrorCode::kUnavailable : ErrorCode::kRefused,
+                        std::string(as_text(reader.raw(reader.remaining())).substr(0, kMaxSentences)));
+          }
           const std::string_view rest = as_text(reader.raw(reader.remaining()));
-          if (!id) return fail(ErrorCode::kRefused, std::string(rest.substr(0, kMaxSentences)));
           map_.offer(std::make_shared<const shard::Map>(TRY(shard::Map::decode(rest))));
           if (map_.map().cluster() != said.cluster || !map_.map().node(id))
             return fail(ErrorCode::kCorrupt, "the map that came with the answer does not have this node");
@@ -374,10 +384,13 @@ Result<void> Peers::serve_joining(env::Stream& stream, Incarnation incarnation, 
     std::string body;
     Writer writer(body);
     writer.id(id ? *id : NodeId());
-    if (id)
+    if (id) {
       map_.map().encode(body);
-    else
+    } else {
+      const bool for_now = id.error().code == ErrorCode::kUnavailable || id.error().code == ErrorCode::kTimeout;
+      writer.u8(for_now ? 1 : 0);
       body += id.error().message;
+    }
     std::string out;
     protocol::PeerFrameWriter().put(out, FrameType::kJoinReply, body);
     return stream.write(as_bytes(out));
@@ -572,7 +585,9 @@ Result<void> Peers::take_ping(NodeId from, std::string_view body) {
     link.life = life;
     groups_->restarted(from);
   }
-  if (version >= map_.version() || !link.connected || link.outbox.size() > limits::kMaxPeerQueueBytes) return {};
+  if (!link.connected || link.outbox.size() > limits::kMaxPeerQueueBytes) return {};
+  if (version > map_.version()) ping(link);  // which asks for it
+  if (version >= map_.version()) return {};
   // Not again before it can have arrived.
   if (link.map_sent == map_.version() && env_.clock.now() < link.map_sent_at + kMapPause) return {};
   link.map_sent = map_.version();

@@ -3,8 +3,8 @@
 // us bring theirs.
 //
 // Messages are encoded into the connection's outbox at once; without a connection they are lost, which Raft expects.
-// The outbox is bounded: what does not fit is lost as well. Who is silent sends a ping each heartbeat interval: it says
-// that the node is alive and which version of the shard map it has, and whoever has a newer one answers with that.
+// The outbox is bounded: what does not fit is lost as well. Each heartbeat interval, and when there is a newer map, a
+// ping says that the node is alive and which version of the shard map it has; whoever has a newer one answers with it.
 #pragma once
 
 #include <memory>
@@ -76,6 +76,7 @@ class Peers final : public replica::Transport {
   void update_links();
   Result<void> keep_links();
   Result<void> keep_pinging();
+  void ping(Link& link);
   Result<void> keep_connected(Link& link);
   Result<std::unique_ptr<env::Stream>> greet(const env::Address& address, const protocol::Hello& hello,
                                              protocol::Answer& answer, std::string& rest);

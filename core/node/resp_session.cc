@@ -6,6 +6,7 @@
 
 #include "core/kv/errors.h"
 #include "core/kv/internal.h"
+#include "core/node/topology.h"
 #include "core/protocol/resp.h"
 
 namespace mneme::node {
@@ -126,6 +127,14 @@ void RespSession::leave_transaction() {
 }
 
 void RespSession::take(Args args) {
+  const uint64_t before = sequence_;
+  take_command(args);
+  // A number is for the next command or transaction, whatever becomes of that.
+  if (sequence_ != 0 && sequence_ == before && !numbering_ && mode_ == Mode::kPlain) sequence_ = 0;
+  numbering_ = false;
+}
+
+void RespSession::take_command(Args args) {
   ++client_.commands;
   ++server_.stats.commands;
   std::string error;
@@ -161,6 +170,7 @@ void RespSession::take(Args args) {
       client_.name.clear();
       answer([](std::string& out) { protocol::put_simple(out, "RESET"); });
       client_.protocol = 2;
+      client_.redirected = client_.readonly = false;
       silent_ = false;
       return;
     default: break;
@@ -168,7 +178,7 @@ void RespSession::take(Args args) {
   if (mode_ != Mode::kPlain) return queue(*spec, args);
   switch (spec->id) {
     case CommandId::kSessionResume:
-    case CommandId::kSessionSeq: return session(*spec, args);
+    case CommandId::kSessionSeq: numbering_ = true; return session(*spec, args);
     case CommandId::kClientReply:
       if (same_word(args[2], "on")) {
         silent_ = false;
@@ -230,6 +240,7 @@ bool RespSession::refuse_for_memory(const kv::CommandSpec& spec, Args args) {
 void RespSession::take_data(const kv::CommandSpec& spec, Args args) {
   if (!server_.router) return answer_error(kStarting);
   if (refuse_for_memory(spec, args)) return answer_error(kv::kOutOfMemory);
+  if (auto moved = redirect(spec, args)) return answer_error(*moved);
   // Arguments of inline commands lie in the parser, which reuses their place.
   std::vector<std::string_view> kept;
   const char* begin = buffer_.data();
@@ -246,6 +257,21 @@ void RespSession::take_data(const kv::CommandSpec& spec, Args args) {
   }
   reply_bytes_ += expected_reply_bytes(spec, args);
   add_command(spec, args, next_meta());
+}
+
+// Of a command that another node is to be asked for, by a client that knows the slot map.
+std::optional<std::string> RespSession::redirect(const kv::CommandSpec& spec, Args args) const {
+  if (!client_.redirected || !server_.shards()) return std::nullopt;
+  const uint16_t slot = kv::slot_of_command(spec, args);
+  const shard::Shard* shard =
+      slot == kv::kNoSlot ? nullptr : server_.map->map().shard(server_.map->map().owner_of(slot));
+  if (!shard) return std::nullopt;
+  const replica::Replica* here = server_.groups->find(shard->group());
+  if (here && (here->raft().role() == raft::Role::kLeader || (client_.readonly && spec.is(kv::kRead))))
+    return std::nullopt;
+  // What is no news here: where the map says that this node leads, it forwards.
+  if (shard->last.leader == server_.identity.node) return std::nullopt;
+  return moved_text({*server_.shards(), server_.identity.node, server_.alive}, slot);
 }
 
 void RespSession::add_command(const kv::CommandSpec& spec, Args args, const kv::CommandMeta& meta) {
@@ -395,7 +421,8 @@ void RespSession::execute_batch() {
         server_.config.observer->admitted(stream_.id(), nth_[command], origin, position);
       };
     }
-    server_.router->execute(commands_, admitted, answers_);
+    server_.router->execute(commands_, admitted, answers_,
+                            client_.readonly ? Router::Reads::kHere : Router::Reads::kLeader);
   }
   assemble();
   slots_.clear();

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,7 @@ class RespSession {
 
   bool fill_batch();  // parses what is there; false: the connection ends after the answers
   void take(kv::Args args);
+  void take_command(kv::Args args);
   void take_data(const kv::CommandSpec& spec, kv::Args args);
   void queue(const kv::CommandSpec& spec, kv::Args args);
   void exec();
@@ -57,6 +59,7 @@ class RespSession {
   void add_command(const kv::CommandSpec& spec, kv::Args args, const kv::CommandMeta& meta);
   size_t expected_reply_bytes(const kv::CommandSpec& spec, kv::Args args) const;
   size_t shards() const;
+  std::optional<std::string> redirect(const kv::CommandSpec& spec, kv::Args args) const;
   bool refuse_for_memory(const kv::CommandSpec& spec, kv::Args args);
   template <class F>
   void answer(F&& fn);  // fn(std::string&) appends one canonical reply
@@ -99,6 +102,7 @@ class RespSession {
   bool resuming_ = false;        // by the last command of the batch
   uint64_t sequence_ = 0;        // of the next command; 0: none
   uint64_t ack_ = 0;
+  bool numbering_ = false;  // the command being taken is about the session
 };
 
 }  // namespace mneme::node

@@ -104,7 +104,7 @@ std::vector<Router::Part> Router::partition(const Pieces& pieces, const std::vec
     const Piece& piece = pieces.all[at];
     const GroupId group = piece.group ? piece.group : map_.map().owner_of(piece.slot);
     auto part = std::find_if(parts.begin(), parts.end(), [&](const Part& p) { return p.group == group; });
-    if (part == parts.end()) part = parts.insert(part, Part{.group = group});
+    if (part == parts.end()) part = parts.insert(part, Part{.group = group, .reads = pieces.reads});
     part->pieces.push_back(at);
   }
   for (Part& part : parts) {
@@ -237,10 +237,11 @@ void Router::scan(size_t command, kv::Args args, Instant deadline, Answers& answ
   answers.done(command, std::move(reply));
 }
 
-void Router::execute(const CommandList& commands, const Admitted& admitted, Answers& answers) {
+void Router::execute(const CommandList& commands, const Admitted& admitted, Answers& answers, Reads reads) {
   const Instant deadline = env_.clock.now() + config_.request_timeout;
   answers.reset(commands.items().size());
   Pieces pieces = cut(commands, answers);
+  pieces.reads = reads;
   if (pieces.commands) return run(pieces, admitted, deadline, answers);
   pieces.commands = &pieces.own;
   Answers given;
@@ -274,7 +275,7 @@ void Router::run(std::vector<Part>& parts, Instant deadline) {
 
 void Router::run(Part& part, Instant deadline) {
   replica::Call call(env_.scheduler, part.origin, *part.commands);
-  attempt(call, part.group, deadline);
+  attempt(call, part.group, part.reads, deadline);
   if (call.outcome == Outcome::kUnknown) env_.trace.reached(Probe::outcome_unknown);
   part.outcome = call.outcome;
   part.replies = std::move(call.replies);
@@ -293,7 +294,7 @@ NodeId Router::leader_of(GroupId group, const replica::Replica* here) {
   return members[guesses_ % members.size()].replica.node;
 }
 
-void Router::attempt(replica::Call& call, GroupId group, Instant deadline) {
+void Router::attempt(replica::Call& call, GroupId group, Reads reads, Instant deadline) {
   replica::Replica* here = groups_.find(group);
   const shard::Shard* shard = map_.map().shard(group);
   if (!shard) return call.settle(Outcome::kNotDone, "the cluster has no shards yet");
@@ -305,7 +306,8 @@ void Router::attempt(replica::Call& call, GroupId group, Instant deadline) {
       return {};
     });
   };
-  if (leader == identity_.node && here) {
+  const bool reads_here = reads == Reads::kHere && here && leader && !call.commands.writes();
+  if (here && (leader == identity_.node || reads_here)) {
     if (call.commands.writes())
       here->propose(call);
     else

@@ -29,8 +29,13 @@ class Router {
   // Told before a command travels: in which batch, and at which position there. Again when it is asked again.
   using Admitted = std::function<void(size_t command, const kv::Origin& origin, size_t position)>;
 
+  // Who answers a batch of reads: the shard's leader, or this node if it has a replica, which asks the leader how far
+  // to be. Both are linearizable.
+  enum class Reads : uint8_t { kLeader, kHere };
+
   // Suspends until the outcome of every command is known or config.request_timeout has passed. `admitted` may be empty.
-  void execute(const replica::CommandList& commands, const Admitted& admitted, Answers& answers);
+  void execute(const replica::CommandList& commands, const Admitted& admitted, Answers& answers,
+               Reads reads = Reads::kLeader);
   // All of it in one group, until `deadline`. kDone: one reply per command in `replies`; otherwise `reason` says why.
   replica::Outcome execute_in(GroupId group, const replica::CommandList& commands, Instant deadline,
                               replica::ReplySet& replies, std::string& reason);
@@ -47,8 +52,9 @@ class Router {
   // A batch of pieces.
   struct Pieces {
     std::vector<Piece> all;
-    const replica::CommandList* commands = nullptr;    // one for each piece
-    replica::CommandList own;                          // unless it is the client's batch
+    const replica::CommandList* commands = nullptr;  // one for each piece
+    replica::CommandList own;                        // unless it is the client's batch
+    Reads reads = Reads::kLeader;
     std::vector<std::pair<size_t, Scatter>> scatters;  // of a command
     std::vector<size_t> scans;                         // commands
   };
@@ -56,6 +62,7 @@ class Router {
   struct Part {
     GroupId group;
     std::vector<size_t> pieces;
+    Reads reads = Reads::kLeader;
     replica::CommandList own;  // unless it is the whole batch
     const replica::CommandList* commands = nullptr;
     kv::Origin origin;
@@ -75,7 +82,7 @@ class Router {
   void scan(size_t command, kv::Args args, Instant deadline, Answers& answers);
   void run(std::vector<Part>& parts, Instant deadline);
   void run(Part& part, Instant deadline);
-  void attempt(replica::Call& call, GroupId group, Instant deadline);
+  void attempt(replica::Call& call, GroupId group, Reads reads, Instant deadline);
   NodeId leader_of(GroupId group, const replica::Replica* here);
 
   Env& env_;

@@ -28,7 +28,9 @@ struct Client {
   std::string name;
   std::string library;
   std::string library_version;
-  int protocol = 2;  // RESP version
+  int protocol = 2;         // RESP version
+  bool redirected = false;  // it has asked for the slot map: is told MOVED instead of being forwarded
+  bool readonly = false;    // READONLY: reads may be answered by a follower here
   uint64_t commands = 0;
   std::string_view last_command = "NULL";
 };

@@ -133,7 +133,7 @@ enum class FrameType : uint8_t {
   kPing = 8,       // that the node is alive, which life of its process this is u64, the version of its shard map u64
   kMap = 9,        // a shard map, as shard::Map::encode() has it
   kJoin = 10,      // of a node that wants to join: address, rack, as counted texts
-  kJoinReply = 11  // its node id u64, then the shard map; or 0, then why not
+  kJoinReply = 11  // its node id u64, then the shard map; or 0, 1 if it may ask again u8, then why not
 };
 
 // Numbers and checks the frames of one direction of one connection. One writer per connection: the number goes on.

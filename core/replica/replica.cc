@@ -452,7 +452,10 @@ bool Replica::serve(Call& call) {
     call.settle(Outcome::kNotDone, kSlotsChanged);
     return true;
   }
-  const kv::StateMachine::ReadOptions options{.now_ms = log_time(), .cursors = &cursors_, .pick = 0};
+  // Only a leader estimates the time, because only it can commit that. A follower goes by the log's.
+  const bool leads = raft_.role() == raft::Role::kLeader;
+  const kv::StateMachine::ReadOptions options{
+      .now_ms = leads ? log_time() : machine_->log_time_ms(), .cursors = &cursors_, .pick = read_contexts_};
   bool due = false;
   for (const CommandList::Item& item : call.commands.items())
     call.replies.add_with([&](std::string& out) {

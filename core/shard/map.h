@@ -26,7 +26,8 @@
 // once.
 //
 // Errors: kInvalid, a command that makes no sense; kNotFound, of what is not there; kRefused, not (any more) allowed as
-// things are; kExists; kTooLarge. Each is a sentence for whoever runs the cluster.
+// things are; kExists; kTooLarge; kUnavailable, there is no cluster yet. Each is a sentence for whoever runs the
+// cluster.
 #pragma once
 
 #include <map>
