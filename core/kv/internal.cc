@@ -26,6 +26,7 @@ std::string_view prefix_of(ErrorCode code) {
     case ErrorCode::kInvalid: return "INVALID";
     case ErrorCode::kExists: return "EXISTS";
     case ErrorCode::kTooLarge: return "TOOLARGE";
+    case ErrorCode::kUnavailable: return "UNAVAILABLE";
     default: return "ERR";
   }
 }

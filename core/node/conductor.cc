@@ -36,13 +36,15 @@ shard::Configuration shard_configuration(const raft::Configuration& raft) {
 
 ReplicaId raft_id(const shard::Replica& replica) { return ReplicaId(replica.node, replica.generation); }
 
-// What a command to the map was answered. An error's first word is its code's (kv::put_failure).
+// What a command to the map was answered; what it was refused with is kRefused, but before the map is founded, which
+// will be over soon: kUnavailable.
 Result<shard::Answer> answer_of(std::string_view reply) {
   const auto parsed = protocol::parse_reply(reply);
   if (!parsed) return std::unexpected(parsed.error());
   if (parsed->kind == protocol::Reply::Kind::kError) {
     const size_t blank = parsed->text.find(' ');
-    return fail(parsed->text.starts_with("ERR ") ? ErrorCode::kUnavailable : ErrorCode::kRefused,
+    const bool too_early = parsed->text.starts_with("UNAVAILABLE ");
+    return fail(too_early ? ErrorCode::kUnavailable : ErrorCode::kRefused,
                 parsed->text.substr(blank == std::string::npos ? 0 : blank + 1));
   }
   return kv::decode_answer(parsed->text);

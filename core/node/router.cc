@@ -47,6 +47,7 @@ kv::Origin Router::next_origin() {
 Router::Pieces Router::cut(const CommandList& commands, Answers& answers) const {
   Pieces pieces;
   uint16_t transaction = kv::kNoSlot;
+  const bool only_one = map_.map().shards().size() == 2;  // beside the meta group
   bool as_it_is = true;
   for (size_t i = 0; i < commands.items().size(); ++i) {
     const CommandList::Item& item = commands.items()[i];
@@ -56,7 +57,11 @@ Router::Pieces Router::cut(const CommandList& commands, Answers& answers) const 
       continue;
     }
     const kv::Args args = commands.args(item);
-    const Route route = route_of(*item.spec, args);
+    Route route = route_of(*item.spec, args);
+    // The only shard executes commands over several slots as they are. Not what is numbered: a retry after a split
+    // would not find the answers of the parts.
+    if (only_one && (route.spread == Spread::kCrossed || (route.spread == Spread::kSlots && !item.meta.session)))
+      route.spread = Spread::kSlot;
     as_it_is &= route.spread == Spread::kSlot || route.spread == Spread::kMeta;
     switch (route.spread) {
       case Spread::kSlot: pieces.all.push_back({.command = i, .slot = route.slot}); break;

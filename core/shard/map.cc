@@ -46,7 +46,7 @@ bool well_formed(const Operation& operation) {
 
 Result<Answer> Map::apply(const Command& command) {
   if (!cluster_ && !std::holds_alternative<FoundCluster>(command))
-    return fail(ErrorCode::kUnavailable, "there is no cluster yet; found one with `mneme cluster init`");
+    return fail(ErrorCode::kUnavailable, "there is no cluster yet; it is being founded, ask again in a moment");
   return std::visit([&](const auto& alternative) { return on(alternative); }, command);
 }
 

@@ -26,7 +26,7 @@
 // once.
 //
 // Errors: kInvalid, a command that makes no sense; kNotFound, of what is not there; kRefused, not (any more) allowed as
-// things are; kExists; kTooLarge; kUnavailable, there is no cluster yet. Each is a sentence for whoever runs the
+// things are; kExists; kTooLarge; kUnavailable, before the cluster is founded. Each is a sentence for whoever runs the
 // cluster.
 #pragma once
 

@@ -191,7 +191,7 @@ Result<Answer> Map::on(const BeginOperation& command) {
     return Answer{.operation = last->id, .group = last->child};
   if (const Operation* pending = shard.pending())
     return fail(ErrorCode::kRefused,
-                fmt::format("operation {} on shard {} ({}) has not ended; wait for it, or abandon it and plan again",
+                fmt::format("operation {} on shard {} ({}) has not ended; wait for it, and plan again",
                             pending->id.value, group, text_of(pending->action)));
   if (shard.epoch() != command.epoch)
     return fail(ErrorCode::kRefused, fmt::format("shard {} is at epoch {} and this was planned at epoch {}; look at "

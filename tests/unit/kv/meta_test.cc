@@ -35,7 +35,7 @@ TEST_CASE("a machine without a cluster has an empty map, which costs nothing and
   uint64_t digest = d.machine().digest();
   CHECK(!d.machine().map().cluster());
   CHECK(d.machine().map() == shard::Map());
-  CHECK(d.run(map_command(joining(9))).starts_with("-ERR there is no cluster yet"));
+  CHECK(d.run(map_command(joining(9))).starts_with("-UNAVAILABLE there is no cluster yet"));
   CHECK(d.machine().digest() == digest);
   CHECK(load(checkpoint_of(d.machine())).value()->digest() == digest);
 }
