@@ -82,7 +82,8 @@ def python(port, nodes):
     require(r.type("s") == "string" and r.exists("s", "a", "nothing") == 2 and r.delete("s", "nothing") == 1, "type, exists, delete")
     keys = [redis.Redis(port=n.port).info("keyspace").get("db0", {}).get("keys", 0) for n in nodes]
     require(r.dbsize() == sum(keys), f"dbsize is what the leaders' INFO has together: {keys}")
-    require(r.info()["redis_mode"] == "standalone" and r.config_get("maxmemory") == {"maxmemory": "0"}, "info and config_get")
+    mode = "cluster" if len(nodes) > 1 else "standalone"
+    require(r.info()["redis_mode"] == mode and r.config_get("maxmemory") == {"maxmemory": "0"}, "info and config_get")
     r.client_setname("me")
     require(r.client_id() > 0 and len(r.client_list()) >= 1, "client_list")
     try:
