@@ -118,9 +118,8 @@ void Conductor::make_step(replica::Replica& replica, const shard::Operation& ope
                                                   .at = operation.action.at,
                                                   .child = operation.child,
                                                   .operation = operation.id,
-                                                  .configuration = raft::encode(child)}));
+                                                  .configuration = raft::encode(raft::first_of_child(now))}));
       break;
-    }
   }
   if (!made)
     env::log(env_.trace, env::Level::kDebug, "shard", "operation {} on group {}, {}: {}", operation.id.value,

@@ -107,6 +107,15 @@ Configuration leave_joint(const Configuration& joint) {
   return final;
 }
 
+Configuration first_of_child(const Configuration& parent) {
+  Configuration child;
+  child.generation = 1;
+  // Sorted anew: ids are in the order of their generations first.
+  for (ReplicaId id : parent.voters) insert(child.voters, ReplicaId(id.node(), child.generation));
+  for (ReplicaId id : parent.learners) insert(child.learners, ReplicaId(id.node(), child.generation));
+  return child;
+}
+
 std::optional<std::string> illegal_step(const Configuration& from, const Configuration& to) {
   if (from.joint()) {
     if (to == leave_joint(from)) return std::nullopt;

@@ -58,6 +58,9 @@ struct Change {
 Result<Configuration> after_change(const Configuration& now, const Change& change);
 // Of a joint configuration: the one that ends it.
 Configuration leave_joint(const Configuration& joint);
+// With which a group begins that is split off one of this configuration, which is not joint: replicas of the first
+// generation on the same nodes.
+Configuration first_of_child(const Configuration& parent);
 // Why `to` may not directly follow `from` in a log, or nothing.
 std::optional<std::string> illegal_step(const Configuration& from, const Configuration& to);
 

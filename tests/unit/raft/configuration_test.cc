@@ -24,6 +24,14 @@ std::string after(const Configuration& now, const Change& change) {
 
 }  // namespace
 
+TEST_CASE("a child begins on its parent's nodes, whatever generations they have come to", "[raft]") {
+  const Configuration parent{.voters = {id(2, 1), id(3, 1), id(1, 2)}, .learners = {id(4, 3)}, .generation = 3};
+  const Configuration child = first_of_child(parent);
+  CHECK(text_of(child) == "voters 1.1,2.1,3.1 learners 4.1");
+  CHECK(child.generation == 1);
+  CHECK(decode_configuration(encode(child)) == child);
+}
+
 TEST_CASE("changes lead along the one path, and nowhere else", "[raft]") {
   CHECK(after(kThree, {.add = {id(4, 1)}}) == "voters 1,2,3 learners 4.1");
   CHECK(after(kWithLearner, {.promote = {id(4, 1)}}) == "voters 1,2,3,4.1 outgoing 1,2,3");
