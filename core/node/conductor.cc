@@ -92,10 +92,36 @@ void Conductor::carry_out(replica::Replica& replica, const shard::Shard& shard) 
   if (operation && machine.shard().epoch == operation->epoch) make_step(replica, *operation);
 }
 
+// Whether the learner could do a voter's work at once: it is there, and nearly all that is committed is too.
+bool Conductor::is_ready(const replica::Replica& replica, ReplicaId learner) const {
+  const LogIndex match = replica.raft().match_index(learner);
+  return match && match.value + kCaughtUpEntries >= replica.raft().commit().value &&
+         peers_.silent_for(learner.node()) < config_.election_timeout;
+}
+
+// Whether a majority of the voters there would be has been heard of lately. A change that needs the agreement of those
+// who are gone is not made: nothing could be decided any more until they are back, not even to take it back.
+bool Conductor::can_go_on(const raft::Configuration& now, ReplicaId without, ReplicaId with) const {
+  size_t voters = 0;
+  size_t heard = 0;
+  auto count = [&](ReplicaId id) {
+    ++voters;
+    heard += id.node() == identity_.node || peers_.silent_for(id.node()) < config_.election_timeout;
+  };
+  for (ReplicaId id : now.voters)
+    if (id != without) count(id);
+  if (with) count(with);
+  return heard > voters / 2;
+}
+
 void Conductor::make_step(replica::Replica& replica, const shard::Operation& operation) {
   const raft::Configuration& now = replica.raft().configuration();
   const ReplicaId source = raft_id(operation.source);
   const ReplicaId target = raft_id(operation.target);
+  const bool adds = operation.step == shard::Step::kSwap || operation.step == shard::Step::kPromote;
+  const bool removes = operation.step == shard::Step::kSwap || operation.step == shard::Step::kRemove;
+  if ((adds || removes) && !can_go_on(now, removes ? source : ReplicaId(), adds ? target : ReplicaId())) return;
+  if (adds && !is_ready(replica, target)) return;
   Result<void> made;
   switch (operation.step) {
     case shard::Step::kAddLearner: made = replica.change({.add = {target}}); break;
@@ -106,14 +132,7 @@ void Conductor::make_step(replica::Replica& replica, const shard::Operation& ope
       if (operation.target.node != identity_.node && !replica.raft().transferring_to())
         made = replica.hand_over(operation.target.node);
       break;
-    case shard::Step::kSplit: {
-      raft::Configuration child = now;
-      auto first_generation = [](std::vector<ReplicaId>& ids) {
-        for (ReplicaId& id : ids) id = ReplicaId(id.node(), 1);
-      };
-      first_generation(child.voters);
-      first_generation(child.learners);
-      child.generation = 1;
+    case shard::Step::kSplit:
       replica.propose_internal(kv::split_command({.epoch = operation.epoch,
                                                   .at = operation.action.at,
                                                   .child = operation.child,
@@ -174,10 +193,10 @@ void Conductor::add_news(replica::Replica& replica, const shard::Shard& shard, s
   };
   const shard::Operation* operation = shard.pending();
   if (operation && shows_step(shard, *report)) {
-    if (operation->step == shard::Step::kAddLearner) {
-      const LogIndex match = replica.raft().match_index(raft_id(operation->target));
-      if (!match || match.value + kCaughtUpEntries < replica.raft().commit().value) return;
-    }
+    // With one that is lost it goes on to the next step, which is not made, and where the operation can be given up.
+    if (operation->step == shard::Step::kAddLearner && !is_ready(replica, raft_id(operation->target)) &&
+        peers_.silent_for(operation->target.node) < config_.lost_after)
+      return;
     return say(shard::AdvanceOperation{operation->id, operation->step, std::move(*report)});
   }
   // Its epoch has come and gone.

@@ -54,6 +54,8 @@ class Conductor {
   Result<void> keep_telling();
   void carry_out(replica::Replica& replica, const shard::Shard& shard);
   void make_step(replica::Replica& replica, const shard::Operation& operation);
+  bool is_ready(const replica::Replica& replica, ReplicaId learner) const;
+  bool can_go_on(const raft::Configuration& now, ReplicaId without, ReplicaId with) const;
   std::optional<shard::Report> report_of(const replica::Replica& replica);
   std::vector<shard::Command> news();
   void add_news(replica::Replica& replica, const shard::Shard& shard, std::vector<shard::Command>& news);
