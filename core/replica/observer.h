@@ -7,6 +7,7 @@
 
 #include "core/base/ids.h"
 #include "core/kv/batch.h"
+#include "core/kv/shard_state.h"
 #include "core/raft/raft.h"
 
 namespace mneme::replica {
@@ -26,6 +27,8 @@ class Observer {
   virtual void applied(NodeId /*node*/, GroupId /*group*/, const raft::Entry& /*entry*/, uint64_t /*digest*/) {}
   // A snapshot replaced the state.
   virtual void installed(NodeId /*node*/, GroupId /*group*/, LogIndex /*index*/, uint64_t /*digest*/) {}
+  // What the replica has applied up to there makes of its shard: after each of these three, where it may have changed.
+  virtual void has_shard(NodeId /*node*/, GroupId /*group*/, LogIndex /*applied*/, const kv::ShardState& /*shard*/) {}
   // The node's replica of the group was removed, while the node goes on.
   virtual void retired(NodeId /*node*/, GroupId /*group*/) {}
   // A batch of reads was answered from the state at `applied`.

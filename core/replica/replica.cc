@@ -88,8 +88,9 @@ Replica::Replica(const Shared& shared, ReplicaConfig config, raft::Durable durab
     // One of before checkpoints had configurations cannot be sent: another follows the next entry.
     if (machine_->configuration().empty()) doubtful_checkpoint_ = checkpoint_id_;
   }
-  if (observer_)
-    observer_->started(config_.raft.id.node(), config_.group, raft_, machine_->applied(), machine_->digest());
+  if (!observer_) return;
+  observer_->started(config_.raft.id.node(), config_.group, raft_, machine_->applied(), machine_->digest());
+  observer_->has_shard(config_.raft.id.node(), config_.group, machine_->applied(), machine_->shard());
 }
 
 Replica::~Replica() { driver_.forget(*this); }
@@ -347,7 +348,10 @@ void Replica::install(const raft::LogPosition& position) {
   raft_.checkpoint_available(position);
   env_.trace.reached(Probe::snapshot_installed);
   env::log(env_.trace, env::Level::kInfo, "replica", "snapshot installed at index {}", position.index.value);
-  if (observer_) observer_->installed(config_.raft.id.node(), config_.group, position.index, machine_->digest());
+  if (observer_) {
+    observer_->installed(config_.raft.id.node(), config_.group, position.index, machine_->digest());
+    observer_->has_shard(config_.raft.id.node(), config_.group, position.index, machine_->shard());
+  }
   // What became of proposals below cannot be known from a snapshot.
   while (!proposed_.empty() && proposed_.begin()->first.first <= position.index)
     proposed_.begin()->second->settle(Outcome::kUnknown, "a snapshot replaced the log");
@@ -386,7 +390,10 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     if (time_entry_ && entry.index >= time_entry_) time_entry_ = LogIndex();
     raft_.applied(entry.index);
     if (machine_->shard().epoch != epoch_before || machine_->map().version() != map_before) host_.shard_changed(*this);
-    if (observer_) observer_->applied(config_.raft.id.node(), config_.group, entry, machine_->digest());
+    if (!observer_) continue;
+    observer_->applied(config_.raft.id.node(), config_.group, entry, machine_->digest());
+    if (machine_->shard().epoch != epoch_before)
+      observer_->has_shard(config_.raft.id.node(), config_.group, entry.index, machine_->shard());
   }
   if (applied_bytes_ >= config_.checkpoint_log_bytes ||
       (!entries.empty() && (doubtful_checkpoint_ == checkpoint_id_ ||
