@@ -32,7 +32,7 @@ struct Flags {
 class Printer final : public sim::Recorder {
  public:
   explicit Printer(const sim::Options& options)
-      : nodes_(static_cast<uint32_t>(options[sim::Option::nodes])),
+      : nodes_(static_cast<uint32_t>(options[sim::Option::nodes] + options[sim::Option::joins])),
         clients_(static_cast<uint32_t>(options[sim::Option::clients])) {}
 
   void line(sim::WorldTime at, uint32_t actor, env::Level level, std::string_view area,
@@ -59,7 +59,8 @@ class Printer final : public sim::Recorder {
   std::string who(uint32_t actor) const {
     if (actor == 0) return "world";
     if (actor <= nodes_) return fmt::format("n{}", actor);
-    return actor <= nodes_ + clients_ ? fmt::format("c{}", actor - nodes_) : "audit";
+    if (actor <= nodes_ + clients_) return fmt::format("c{}", actor - nodes_);
+    return actor == nodes_ + clients_ + 1 ? "audit" : "oper";
   }
   uint32_t nodes_;
   uint32_t clients_;
@@ -113,11 +114,12 @@ int run_replay(const Flags& flags) {
   for (const std::string& log : flags.log) {
     uint32_t node = 0;
     auto level = env::Level::kDebug;
-    if (!parse_log(log, static_cast<uint32_t>((*options)[sim::Option::nodes]), node, level))
+    const int64_t nodes = (*options)[sim::Option::nodes] + (*options)[sim::Option::joins];
+    if (!parse_log(log, static_cast<uint32_t>(nodes), node, level))
       return complain(kUsage,
                       fmt::format("--log {}: write node=N or node=N:LEVEL, with N from 1 to {} and LEVEL one of "
                                   "debug, info, warn, error",
-                                  log, (*options)[sim::Option::nodes]));
+                                  log, nodes));
     printer.want(node, level);
   }
   if (flags.break_at) {

@@ -243,6 +243,11 @@ void DiskState::cancel_failures() {
 
 // --- Space
 
+uint64_t DiskState::size(const std::string& path) const {
+  const std::shared_ptr<Inode> found = tree_.find(path);
+  return found ? found->content.size() : 0;
+}
+
 DiskState::Contents DiskState::contents(const std::string& directory) const {
   Contents contents;
   const std::shared_ptr<Inode> found = tree_.find(directory);

@@ -96,6 +96,8 @@ class DiskState {
 
   // Whether processes see something of that name.
   bool contains(const std::string& path) const { return tree_.find(path) != nullptr; }
+  // Of a file, as processes see it; 0 when there is none.
+  uint64_t size(const std::string& path) const;
   // What processes see in a directory: files, and their bytes. Nothing when there is none of that name.
   struct Contents {
     uint64_t files = 0;

@@ -23,6 +23,16 @@ std::string_view name_of(FaultKind strike) {
   }
 }
 
+std::string_view name_of(Prey prey) {
+  switch (prey) {
+    case Prey::kActor: return "it";
+    case Prey::kMetaLeader: return "the leader of the meta group";
+    case Prey::kLeader: return "the shard's leader";
+    case Prey::kTarget: return "the target";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string Fault::text() const {
@@ -80,6 +90,10 @@ std::string Fault::text() const {
     case FaultKind::kWallJump: return when + fmt::format("wall clock of n{} jumps by {} s", a, amount / 1000);
     case FaultKind::kClientVanishes: return when + fmt::format("client {} vanishes for {}", a, seconds(duration));
     case FaultKind::kAmbush:
+      if (prey != Prey::kActor)
+        return when + fmt::format("ambush, {}.{:03} ms after {} steps of operations from now on: {}, {}, for {}",
+                                  delay / kMillisecond, delay / 1000 % 1000, nth, name_of(strike), name_of(prey),
+                                  seconds(duration));
       return when + fmt::format("ambush, {}.{:03} ms after {} of {} from now on: {} for {}", delay / kMillisecond,
                                 delay / 1000 % 1000, nth, kProbeNames[static_cast<size_t>(trigger)], name_of(strike),
                                 seconds(duration));
@@ -92,6 +106,18 @@ std::string Fault::text() const {
                                 seconds(duration));
     case FaultKind::kStop: return when + fmt::format("stop n{} in good order for {}", a, seconds(duration));
     case FaultKind::kReunite: return when + "the network heals";
+    case FaultKind::kHunt:
+    case FaultKind::kMetaHunt: return when + "a hunt";
+    case FaultKind::kSplit: return when + "split a shard";
+    case FaultKind::kMove: return when + "move a replica";
+    case FaultKind::kAdd: return when + "add a replica";
+    case FaultKind::kTake: return when + "take a replica away";
+    case FaultKind::kTransfer: return when + "have another node lead a shard";
+    case FaultKind::kDrain: return when + fmt::format("drain n{} for {}", a, seconds(duration));
+    case FaultKind::kJoin: return when + fmt::format("n{} joins", a);
+    case FaultKind::kRemove: return when + fmt::format("drain n{} and remove it for good", a);
+    case FaultKind::kReplace:
+      return when + fmt::format("n{} loses its disk and joins anew after {}", a, seconds(duration));
     case FaultKind::kOverthrow:
       return when + fmt::format("n{} is cut off for {} and all others lose power", a, seconds(duration));
   }

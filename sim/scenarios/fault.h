@@ -1,6 +1,6 @@
-// One planned fault: its kind, when it strikes, whom, and for how long. What each kind does is stated where it is
-// simulated (sim/network.h, sim/disk_state.h, sim/machine.h) and put in sequence in kv_faults.h; how it is drawn is in
-// plan.h.
+// One planned fault, or operation: its kind, when it strikes, whom, and for how long. What each kind does is stated
+// where it is simulated (sim/network.h, sim/disk_state.h, sim/machine.h) and put in sequence in kv_faults.h, or in
+// kv_operator.h; how it is drawn is in plan.h.
 #pragma once
 
 #include <cstdint>
@@ -50,6 +50,26 @@ enum class FaultKind : uint8_t {
   kExile,
   kReunite,  // only of an ambush: the network heals
   kStop,     // the process is asked to end in good order
+  kHunt,     // these two become ambushes, which wait for a step of an operation
+  kMetaHunt,
+  // What an operator asks for.
+  kSplit,
+  kMove,
+  kAdd,
+  kTake,
+  kTransfer,
+  kDrain,
+  kJoin,
+  kRemove,
+  kReplace,  // the machine loses power and its disk, and joins as another node
+};
+
+// Whom an ambush strikes.
+enum class Prey : uint8_t {
+  kActor,       // who reached the probe
+  kMetaLeader,  // of these three, the ambush waits for a step of an operation, whatever its trigger
+  kLeader,      // of the shard
+  kTarget,      // of the operation; the shard's leader where it has none
 };
 
 struct Fault {
@@ -71,6 +91,8 @@ struct Fault {
   Probe trigger{};
   uint32_t nth = 0;
   FaultKind strike = FaultKind::kPowerLoss;
+  Prey prey = Prey::kActor;
+  uint64_t choice = 0;  // operations: among the shards, slots and nodes that there are then
 
   bool operator==(const Fault&) const = default;
   std::string text() const;

@@ -283,9 +283,8 @@ Result<void> KvClient::connect(Env& env) {
   buffer_.clear();
   sent_on_stream_ = 0;
   session_bound_ = false;
-  auto stream = fiber::with_deadline(env.scheduler, env.clock.timers(), env.clock.now() + timeout_, [&] {
-    return env.network.connect({world_.machine(node).name(), port_});
-  });
+  auto stream = fiber::with_deadline(env.scheduler, env.clock.timers(), env.clock.now() + timeout_,
+                                     [&] { return env.network.connect(address_(node)); });
   if (!stream) return std::unexpected(std::move(stream).error());
   stream_ = std::move(*stream);
   return {};

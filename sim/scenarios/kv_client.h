@@ -8,6 +8,7 @@
 // A client process may be killed; its successor goes on with the next operation.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,10 +28,17 @@ struct KvLog {
 
 class KvClient {
  public:
-  // `number` is 1-based. Nodes are the machines 1 to nodes, listening on `port`.
-  KvClient(World& world, KvLog& log, const PlannedClient& plan, uint32_t number, uint32_t nodes, uint16_t port,
+  // `number` is 1-based. Nodes are the machines 1 to nodes, listening where `address` says.
+  using AddressOf = std::function<env::Address(uint32_t)>;
+  KvClient(World& world, KvLog& log, const PlannedClient& plan, uint32_t number, uint32_t nodes, AddressOf address,
            Duration timeout)
-      : world_(world), log_(log), plan_(plan), number_(number), nodes_(nodes), port_(port), timeout_(timeout) {}
+      : world_(world),
+        log_(log),
+        plan_(plan),
+        number_(number),
+        nodes_(nodes),
+        address_(std::move(address)),
+        timeout_(timeout) {}
 
   // The process: operations from the first that was not begun. Returns when all are done.
   Result<void> run(Env& env);
@@ -70,7 +78,7 @@ class KvClient {
   const PlannedClient& plan_;
   uint32_t number_;
   uint32_t nodes_;
-  uint16_t port_;
+  AddressOf address_;
   Duration timeout_;
   size_t next_ = 0;
   uint64_t connections_ = 0;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/node/node.h"
 
 namespace mneme::sim {
@@ -9,6 +11,8 @@ namespace mneme::sim {
 namespace {
 // How long a node may take to end in good order, in election timeouts: more than the two that it waits for others.
 constexpr int64_t kEndingPatience = 5;
+// Of the file identity before it has members (core/node/identity.h).
+constexpr uint64_t kFoundingIdentityBytes = 56;
 }  // namespace
 
 KvCluster::KvCluster(World& world, const Options& options, KvOracle& oracle, std::function<void(Finding)> found)
@@ -29,32 +33,94 @@ void KvCluster::make_machines(fiber::Scope& scope) {
     world_.add_machine(fmt::format("n{}", n), machine)
         .disk()
         .set_short_reads(static_cast<uint32_t>(options_[Option::short_reads]));
-
-    node::Config& config = nodes_[n - 1].config;
-    config.id = NodeId(n);
-    config.listen = {fmt::format("n{}", n), kKvPort};
-    if (size() > 1)
-      for (uint32_t m = 1; m <= size(); ++m) config.cluster.push_back({NodeId(m), {fmt::format("n{}", m), kKvPort}});
-    config.election_timeout = std::chrono::milliseconds(options_[Option::election_timeout]);
-    config.heartbeat_interval = std::chrono::milliseconds(options_[Option::heartbeat]);
-    config.request_timeout = std::chrono::milliseconds(options_[Option::request_timeout]);
-    config.segment_bytes = static_cast<size_t>(options_[Option::segment]) * limits::kKiB;
-    config.checkpoint_log_bytes = static_cast<size_t>(options_[Option::checkpoint]) * limits::kKiB;
-    config.keep_entries = static_cast<uint64_t>(options_[Option::keep_entries]);
-    config.max_append_bytes = static_cast<size_t>(options_[Option::max_append]);
-    config.max_inflight_appends = static_cast<size_t>(options_[Option::max_inflight]);
-    config.snapshot_chunk_bytes = 4096;
-    config.max_memory_bytes = static_cast<size_t>(options_[Option::memory]) * limits::kKiB;
-    config.observer = &oracle_;
-    config.shards = static_cast<uint32_t>(options_[Option::shards]);
-    config.copies = static_cast<uint32_t>(std::min(options_[Option::copies], options_[Option::nodes]));
+    make_config(n);
   }
+}
+
+void KvCluster::make_config(uint32_t n) {
+  nodes_[n - 1].off = n > founders();
+  node::Config& config = nodes_[n - 1].config;
+  config.listen = {fmt::format("n{}", n), kKvPort};
+  config.id = NodeId(n <= founders() ? n : 0);
+  if (n <= founders() && founders() > 1)
+    for (uint32_t m = 1; m <= founders(); ++m) config.cluster.push_back({NodeId(m), {fmt::format("n{}", m), kKvPort}});
+  config.election_timeout = std::chrono::milliseconds(options_[Option::election_timeout]);
+  config.heartbeat_interval = std::chrono::milliseconds(options_[Option::heartbeat]);
+  config.request_timeout = std::chrono::milliseconds(options_[Option::request_timeout]);
+  config.segment_bytes = static_cast<size_t>(options_[Option::segment]) * limits::kKiB;
+  config.checkpoint_log_bytes = static_cast<size_t>(options_[Option::checkpoint]) * limits::kKiB;
+  config.keep_entries = static_cast<uint64_t>(options_[Option::keep_entries]);
+  config.max_append_bytes = static_cast<size_t>(options_[Option::max_append]);
+  config.max_inflight_appends = static_cast<size_t>(options_[Option::max_inflight]);
+  config.snapshot_chunk_bytes = 4096;
+  config.max_memory_bytes = static_cast<size_t>(options_[Option::memory]) * limits::kKiB;
+  config.observer = &oracle_;
+  config.shards = static_cast<uint32_t>(options_[Option::shards]);
+  config.copies = static_cast<uint32_t>(std::min(options_[Option::copies], options_[Option::nodes]));
+  config.balance = options_[Option::balance] != 0;
+  config.lost_after = std::chrono::milliseconds(options_[Option::lost_after]);
+}
+
+NodeId KvCluster::id(uint32_t n) const {
+  if (n <= founders() && !nodes_[n - 1].replaced) return NodeId(n);
+  const std::string address = env::to_string(this->address(n));
+  NodeId id;
+  for (const auto& [known, node] : oracle_.shape().map().nodes())
+    if (node.peer_address == address) id = known;
+  return id;
+}
+
+uint32_t KvCluster::machine_of(NodeId id) const {
+  for (uint32_t n = 1; n <= size(); ++n)
+    if (this->id(n) == id) return n;
+  return 0;
+}
+
+std::vector<env::Address> KvCluster::others(uint32_t n) const {
+  std::vector<env::Address> addresses;
+  for (uint32_t m = 1; m <= size(); ++m)
+    if (m != n && !nodes_[m - 1].off && !nodes_[m - 1].lost) addresses.push_back(address(m));
+  return addresses;
+}
+
+void KvCluster::join(uint32_t n) {
+  Node& node = nodes_[n - 1];
+  if (!node.off) return;
+  node.off = false;
+  node.config.join = others(n);
+  boot(n);
+}
+
+void KvCluster::replace(uint32_t n, WorldTime down) {
+  Node& node = nodes_[n - 1];
+  if (node.off) return;
+  crash(n, CrashKind::kPowerLoss);
+  machine(n).disk().wipe();
+  node.replaced = true;
+  node.damaged = node.wiped = node.lost = node.doubted = false;
+  node.config.id = NodeId();
+  node.config.cluster.clear();
+  ++node.config.listen.port;
+  node.config.join = others(n);
+  world_.later(*scope_, down, [this, n] { boot(n); });
+}
+
+void KvCluster::retire(uint32_t n) {
+  Node& node = nodes_[n - 1];
+  node.last_end = "it was removed from the cluster";
+  crash(n, CrashKind::kKill);
+  node.lost = true;
+}
+
+bool KvCluster::removed(uint32_t n) const {
+  const shard::Node* node = oracle_.shape().map().node(id(n));
+  return node && node->state == shard::NodeState::kRemoved;
 }
 
 void KvCluster::boot(uint32_t n) {
   const Node& node = nodes_[n - 1];
-  if (stopping_ || node.lost || node.held || machine(n).running()) return;
-  oracle_.stopped(NodeId(n));
+  if (stopping_ || node.off || node.lost || node.held || machine(n).running()) return;
+  oracle_.stopped(id(n));
   nodes_[n - 1].asked = false;
   machine(n).boot(
       *scope_,
@@ -78,7 +144,7 @@ void KvCluster::crash(uint32_t n, CrashKind kind) {
       kind = CrashKind::kKill;
   }
   machine(n).crash(kind);
-  oracle_.stopped(NodeId(n));
+  oracle_.stopped(id(n));
 }
 
 void KvCluster::crash_for(uint32_t n, CrashKind kind, WorldTime down) {
@@ -110,7 +176,7 @@ void KvCluster::let_go(uint32_t n) {
 
 void KvCluster::ended(uint32_t n, Result<void> result) {
   Node& node = nodes_[n - 1];
-  oracle_.stopped(NodeId(n));
+  oracle_.stopped(id(n));
   if (result && node.asked) {
     world_.later(*scope_, node.down, [this, n] { boot(n); });
     return;
@@ -120,7 +186,8 @@ void KvCluster::ended(uint32_t n, Result<void> result) {
   if (code == ErrorCode::kIo || code == ErrorCode::kNoSpace) {
     const uint64_t pause = world_.fate().between(50, 2000, Choice::kMachine, n, machine(n).boots(), 1);
     world_.later(*scope_, static_cast<WorldTime>(pause) * kMillisecond, [this, n] { boot(n); });
-  } else if ((code == ErrorCode::kCorrupt && node.damaged) || (code == ErrorCode::kRefused && node.wiped)) {
+  } else if ((code == ErrorCode::kCorrupt && node.damaged) ||
+             (code == ErrorCode::kRefused && (node.wiped || removed(n)))) {
     node.lost = true;
   } else {
     found_({"node ended", fmt::format("n{}: {}", n, node.last_end)});
@@ -129,15 +196,27 @@ void KvCluster::ended(uint32_t n, Result<void> result) {
 
 void KvCluster::damage(uint32_t n) {
   nodes_[n - 1].damaged = true;
-  oracle_.damaged(NodeId(n));
+  oracle_.damaged(id(n));
+}
+
+bool KvCluster::may_damage(uint32_t n) const {
+  if (nodes_[n - 1].off) return false;
+  if (options_[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted) || !nodes_[n - 1].replaced) return true;
+  auto is_here = [&](ReplicaId replica) { return machine_of(replica.node()) != 0; };
+  for (GroupId group : oracle_.groups())
+    for (const raft::Configuration& configuration : oracle_.shape().configurations(group)) {
+      const auto members = configuration.members();
+      if (!std::all_of(members.begin(), members.end(), is_here)) return false;
+    }
+  return true;
 }
 
 bool KvCluster::founded() {
-  int64_t replicas = 0;
-  for (uint32_t n = 1; n <= size(); ++n)
-    for (int64_t group = 1; group <= options_[Option::shards] + 1; ++group)
-      replicas += machine(n).disk().contains(fmt::format("group-{}", group));
-  return replicas >= (options_[Option::shards] + 1) * std::min(options_[Option::copies], options_[Option::nodes]);
+  for (uint32_t n = 1; n <= founders(); ++n) {
+    const Node& node = nodes_[n - 1];
+    if (!node.replaced && !node.wiped && machine(n).disk().size("identity") <= kFoundingIdentityBytes) return false;
+  }
+  return true;
 }
 
 void KvCluster::wipe(uint32_t n, WorldTime down) {
@@ -153,25 +232,27 @@ void KvCluster::wipe(uint32_t n, WorldTime down) {
 bool KvCluster::dispensable(uint32_t n) const {
   bool has_any = false;
   for (GroupId group : oracle_.groups()) {
-    const raft::View* own = oracle_.last_seen(NodeId(n), group);
+    const raft::View* own = last_seen(n, group);
     if (!own) continue;
     has_any = true;
     if (own->suspect || own->last_term != own->term || own->persisted != own->last) return false;
-    uint32_t holders = 0;
-    for (uint32_t m = 1; m <= size(); ++m) {
-      const raft::View* seen = oracle_.last_seen(NodeId(m), group);
-      if (m == n || !seen || seen->suspect || nodes_[m - 1].doubted) continue;
-      holders += seen->term == own->term && seen->last_term == own->term && seen->persisted >= own->last;
-    }
-    if (holders < majority()) return false;
+    auto holds = [&](ReplicaId replica) {
+      const uint32_t m = machine_of(replica.node());
+      const raft::View* seen = m == 0 ? nullptr : last_seen(m, group);
+      if (m == n || !seen || seen->id != replica || seen->suspect || nodes_[m - 1].doubted) return false;
+      return seen->term == own->term && seen->last_term == own->term && seen->persisted >= own->last;
+    };
+    if (!oracle_.shape().has_majority(group, holds)) return false;
   }
   return has_any;
 }
 
+const raft::View* KvCluster::last_seen(uint32_t n, GroupId group) const { return oracle_.last_seen(id(n), group); }
+
 std::map<GroupId, Term> KvCluster::terms(uint32_t n) const {
   std::map<GroupId, Term> terms;
   for (GroupId group : oracle_.groups())
-    if (const raft::View* seen = oracle_.last_seen(NodeId(n), group)) terms[group] = seen->term;
+    if (const raft::View* seen = last_seen(n, group)) terms[group] = seen->term;
   return terms;
 }
 
@@ -197,7 +278,7 @@ void KvCluster::forgets(uint32_t n) {
   machine(n).disk().cancel_stray_writes();
   nodes_[n - 1].doubted = false;
   damage(n);
-  oracle_.rolled_back(NodeId(n));
+  oracle_.rolled_back(id(n));
   world_.record(n, "fault", "goes back to an earlier state");
 }
 
@@ -208,27 +289,72 @@ void KvCluster::put_back_copy(uint32_t n, WorldTime down) {
   world_.later(*scope_, down, [this, n] { boot(n); });
 }
 
-bool KvCluster::suspect(uint32_t n) const {
-  bool seen = false;
-  for (GroupId group : oracle_.groups()) {
-    const raft::View* replica = oracle_.last_seen(NodeId(n), group);
-    seen |= replica != nullptr;
-    if (replica && replica->suspect) return true;
+uint64_t KvCluster::whole() const {
+  uint64_t machines = 0;
+  for (uint32_t n = 1; n <= size(); ++n) {
+    const Node& node = nodes_[n - 1];
+    if (!node.off && !node.lost && !node.damaged) machines |= uint64_t{1} << n;
   }
-  return !seen;
+  return machines;
 }
 
-uint32_t KvCluster::sound() const {
-  uint32_t count = 0;
-  for (uint32_t n = 1; n <= size(); ++n) count += !nodes_[n - 1].lost && (!nodes_[n - 1].damaged || !suspect(n));
-  return count;
+uint32_t KvCluster::leader_of(GroupId group) const {
+  uint32_t leader = 0;
+  Term term;
+  for (uint32_t n = 1; n <= size(); ++n) {
+    const raft::View* seen = last_seen(n, group);
+    if (!seen || seen->role != raft::Role::kLeader || seen->term < term) continue;
+    leader = n;
+    term = seen->term;
+  }
+  return leader;
+}
+
+bool KvCluster::able(uint64_t machines) const {
+  for (GroupId group : oracle_.groups())
+    if (!oracle_.shape().has_majority(
+            group, [&](ReplicaId replica) { return (machines >> machine_of(replica.node()) & 1) != 0; }))
+      return false;
+  for (const auto& [group, shard] : oracle_.shape().map().shards())
+    if (!able(machines, shard)) return false;
+  return true;
+}
+
+bool KvCluster::able(uint64_t machines, const shard::Shard& shard) const {
+  const shard::Operation* operation = shard.pending();
+  if (!operation || operation->step == shard::Step::kTransfer || operation->step == shard::Step::kSplit) return true;
+  size_t voters = 0;
+  size_t up = 0;
+  auto count = [&](NodeId node) {
+    ++voters;
+    up += machines >> machine_of(node) & 1;
+  };
+  for (const shard::Member& member : shard.configuration())
+    if (member.role != shard::Role::kLearner && member.replica != operation->source &&
+        member.replica != operation->target)
+      count(member.replica.node);
+  if (operation->target) count(operation->target.node);
+  return up > voters / 2;
+}
+
+bool KvCluster::sound() const {
+  for (GroupId group : oracle_.groups())
+    if (!oracle_.shape().has_majority(group, [&](ReplicaId replica) {
+          const uint32_t n = machine_of(replica.node());
+          if (n == 0 || nodes_[n - 1].lost) return false;
+          const raft::View* seen = last_seen(n, group);
+          return !nodes_[n - 1].damaged || (seen && !seen->suspect);
+        }))
+      return false;
+  return true;
 }
 
 std::string KvCluster::account() {
   std::string out;
   for (uint32_t n = 1; n <= size(); ++n) {
     const Node& node = nodes_[n - 1];
-    out += fmt::format("n{}  ", n);
+    if (node.off) continue;
+    out += id(n) == NodeId(n) ? fmt::format("n{}  ", n) : fmt::format("n{} (node {})  ", n, id(n).value);
     if (node.lost)
       out += "lost: " + node.last_end;
     else if (!machine(n).running())
@@ -237,7 +363,7 @@ std::string KvCluster::account() {
       out += "runs";
     out += '\n';
     for (GroupId group : oracle_.groups())
-      if (const raft::View* seen = oracle_.last_seen(NodeId(n), group))
+      if (const raft::View* seen = last_seen(n, group))
         out += fmt::format(
             "  group {}: {} of term {}{}, leader {}, commit {}, applied {}, durable to {}, log {} to "
             "{}/{}\n",

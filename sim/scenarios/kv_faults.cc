@@ -15,11 +15,13 @@ constexpr WorldTime kRollbackPatience = 3000 * kMillisecond;
 constexpr WorldTime kRollbackLook = kMillisecond;
 }  // namespace
 
-KvFaults::KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client)
+KvFaults::KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client,
+                   std::function<void(const Fault&)> operate)
     : world_(world),
       cluster_(cluster),
       options_(options),
       start_client_(std::move(start_client)),
+      operate_(std::move(operate)),
       ambushed_(world.scheduler()) {
   world_.after_probe = [this](Probe probe, uint32_t actor) { look_for_ambush(probe, actor); };
 }
@@ -128,21 +130,24 @@ void KvFaults::apply(const Fault& fault) {
       break;
     case FaultKind::kFailSync: machine().disk().fail_next_sync(); break;
     case FaultKind::kRot:
+      if (!cluster_.may_damage(fault.a)) break;
       cluster_.damage(fault.a);
       world_.record(fault.a, "fault", machine().disk().rot(fault.item));
       break;
     case FaultKind::kReadError:
+      if (!cluster_.may_damage(fault.a)) break;
       cluster_.damage(fault.a);
       world_.record(fault.a, "fault", machine().disk().make_unreadable(fault.item));
       break;
     case FaultKind::kTailRot:
+      if (!cluster_.may_damage(fault.a)) break;
       cluster_.damage(fault.a);
       cluster_.crash_for(fault.a, CrashKind::kPowerLoss, fault.duration);
       world_.record(fault.a, "fault", machine().disk().rot_last_written(fault.item));
       break;
     case FaultKind::kWipe:
       // A cluster that is still being founded may count the empty disk in, as it should.
-      if (cluster_.founded()) cluster_.wipe(fault.a, fault.duration);
+      if (cluster_.founded() && cluster_.may_damage(fault.a)) cluster_.wipe(fault.a, fault.duration);
       break;
     case FaultKind::kFullDisk:
       machine().disk().set_full(true);
@@ -180,6 +185,19 @@ void KvFaults::apply(const Fault& fault) {
       ambushes_.push_back(reunion);
       break;
     }
+    case FaultKind::kReplace:
+      if (cluster_.founded() && cluster_.may_damage(fault.a)) cluster_.replace(fault.a, fault.duration);
+      break;
+    case FaultKind::kJoin: cluster_.join(fault.a); break;
+    case FaultKind::kSplit:
+    case FaultKind::kMove:
+    case FaultKind::kAdd:
+    case FaultKind::kTake:
+    case FaultKind::kTransfer:
+    case FaultKind::kDrain:
+    case FaultKind::kRemove: operate_(fault); break;
+    case FaultKind::kHunt:
+    case FaultKind::kMetaHunt: break;  // are ambushes
     case FaultKind::kStop: cluster_.stop_for(fault.a, fault.duration); break;
     case FaultKind::kReunite: network.heal(); break;
     case FaultKind::kWallJump: machine().jump_wall(fault.amount); break;
@@ -285,10 +303,29 @@ void KvFaults::stray_write(const Fault& fault) {
 void KvFaults::look_for_ambush(Probe probe, uint32_t actor) {
   if (actor > cluster_.size()) return;
   for (size_t i = 0; i < ambushes_.size(); ++i) {
-    if (ambushes_[i].trigger != probe) continue;
+    if (ambushes_[i].trigger != probe || ambushes_[i].prey != Prey::kActor) continue;
     if (ambushes_[i].strike == FaultKind::kReunite && ambushes_[i].a == actor) continue;  // of another node
     if (--ambushes_[i].nth > 0) continue;
     sprung_.push_back(ambushes_[i].sprung_on(actor, cluster_.size()));
+    ambushes_.erase(ambushes_.begin() + static_cast<ptrdiff_t>(i--));
+  }
+  if (!sprung_.empty()) ambushed_.notify_one();
+}
+
+uint32_t KvFaults::prey_of(const Fault& hunt, const shard::Shard& shard) const {
+  if (hunt.prey == Prey::kMetaLeader) return cluster_.leader_of(shard::kMetaGroup);
+  if (hunt.prey == Prey::kTarget && shard.operation && shard.operation->target)
+    return cluster_.machine_of(shard.operation->target.node);
+  return cluster_.leader_of(shard.group());
+}
+
+// Called in the middle of a process's work, too.
+void KvFaults::stepped(const shard::Shard& shard) {
+  for (size_t i = 0; i < ambushes_.size(); ++i) {
+    if (ambushes_[i].prey == Prey::kActor || (ambushes_[i].nth > 1 && --ambushes_[i].nth > 0)) continue;
+    const uint32_t prey = prey_of(ambushes_[i], shard);
+    if (prey == 0) continue;
+    sprung_.push_back(ambushes_[i].sprung_on(prey, cluster_.size()));
     ambushes_.erase(ambushes_.begin() + static_cast<ptrdiff_t>(i--));
   }
   if (!sprung_.empty()) ambushed_.notify_one();

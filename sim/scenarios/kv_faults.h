@@ -35,8 +35,10 @@ namespace mneme::sim {
 
 class KvFaults {
  public:
-  // `start_client(n)` starts client process n, from 1, again. All references outlive this.
-  KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client);
+  // `start_client(n)` starts client process n, from 1, again; `operate` begins an operation that was planned. All
+  // references outlive this.
+  KvFaults(World& world, KvCluster& cluster, const Options& options, std::function<void(uint32_t)> start_client,
+           std::function<void(const Fault&)> operate);
 
   // Strikes at each fault's time until `end`; suspends until then. Spawns in `scope`, the world's.
   void run(fiber::Scope& scope, std::vector<Fault> faults, WorldTime end);
@@ -44,6 +46,8 @@ class KvFaults {
   // are laid, those of earlier times at once, instead of all that have not been sprung. Callable from anywhere; once
   // run() has returned nothing happens.
   void replace(std::vector<Fault> faults);
+  // An operation on the shard has made a step, or was begun, or has ended.
+  void stepped(const shard::Shard& shard);
   // Everything but damage and crashes is taken back, and nothing strikes any more. run() returns at its next wake.
   void end();
   // How many struck.
@@ -61,6 +65,7 @@ class KvFaults {
   void stray_write(const Fault& fault);
   void when_it_may_forget(uint32_t node, WorldTime until, std::function<void()> then, std::function<void()> otherwise);
   void look_for_ambush(Probe probe, uint32_t actor);
+  uint32_t prey_of(const Fault& hunt, const shard::Shard& shard) const;
   void strike_from_ambush();
   // Runs `then` after `delay`, unless faults have ended by then.
   template <class F>
@@ -74,6 +79,7 @@ class KvFaults {
   KvCluster& cluster_;
   const Options& options_;
   std::function<void(uint32_t)> start_client_;
+  std::function<void(const Fault&)> operate_;
   fiber::Scope* scope_ = nullptr;
   bool ended_ = false;
   uint64_t applied_ = 0;

@@ -31,7 +31,7 @@ KvGrowth::KvGrowth(const Options& o) : keep_entries_(static_cast<uint64_t>(o[Opt
                           kLargestTogether * largest);
   log_bytes_ = span_bytes_ * kLogOverhead + 4 * segment;
   if (o[Option::rarely] > 0) log_bytes_ += span_bytes_ / kLeastEntryBytes / kEarlySegments * segment;
-  checkpoint_files_ = 3 + static_cast<uint64_t>(o[Option::nodes]);
+  checkpoint_files_ = 3 + static_cast<uint64_t>(o[Option::nodes] + o[Option::joins]);
   unstored_ = 2 * (static_cast<uint64_t>(o[Option::max_inflight]) + 1) *
               (static_cast<uint64_t>(o[Option::max_append]) / kLeastEntryBytes + 1);
 }

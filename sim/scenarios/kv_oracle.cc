@@ -25,6 +25,7 @@ void KvOracle::started(NodeId node, GroupId id, const raft::Raft& raft, LogIndex
   group.last_seen.erase(node.value);
   group.replica[node.value] = raft.id();
   running_.insert(node.value);
+  shape_.in_force(id, raft.configuration_index(), raft.configuration());
   if (!violated_) return moved(node, id, raft);
   if (auto wrong = group.cluster.restarted(raft)) return violate("raft invariant", *wrong);
   if (raft.suspect() && !damaged_.contains(node.value))
@@ -38,11 +39,13 @@ void KvOracle::moved(NodeId node, GroupId id, const raft::Raft& raft) {
   if (found_ || !running_.contains(node.value)) return;
   const raft::View now = raft::view_of(raft);
   Group& group = groups_[id];
+  auto [at, first] = group.last_seen.try_emplace(node.value, now);
+  if (at->second.configuration != now.configuration || at->second.last_term != now.last_term)
+    shape_.in_force(id, now.configuration, raft.configuration());
   if (!violated_) {
-    group.last_seen[node.value] = now;
+    at->second = now;
     return;
   }
-  auto [at, first] = group.last_seen.try_emplace(node.value, now);
   if (first || at->second != now) {
     if (auto wrong = raft::check_state(raft, now)) return violate("raft invariant", *wrong);
     if (auto wrong = first ? std::nullopt : raft::check_transition(at->second, raft, now))
@@ -74,12 +77,6 @@ const raft::View* KvOracle::last_seen(NodeId node, GroupId id) const {
   return found == group->second.last_seen.end() ? nullptr : &found->second;
 }
 
-std::vector<GroupId> KvOracle::groups() const {
-  std::vector<GroupId> ids;
-  for (const auto& [id, group] : groups_) ids.push_back(id);
-  return ids;
-}
-
 KvOracle::Applied& KvOracle::at(GroupId group, LogIndex index) {
   auto& log = groups_[group].log;
   if (log.size() < index.value) log.resize(index.value);
@@ -98,6 +95,7 @@ void KvOracle::compare_digest(NodeId node, GroupId group, LogIndex index, uint64
 }
 
 void KvOracle::applied(NodeId node, GroupId group, const raft::Entry& entry, uint64_t digest) {
+  if (auto wrong = shape_.applied(group, entry); wrong && violated_) violate("shape", *wrong);
   if (!violated_) return;
   if (after_apply) after_apply(group, entry);
   Applied& slot = at(group, entry.index);
@@ -110,6 +108,11 @@ void KvOracle::applied(NodeId node, GroupId group, const raft::Entry& entry, uin
 
 void KvOracle::installed(NodeId node, GroupId group, LogIndex index, uint64_t digest) {
   compare_digest(node, group, index, digest);
+}
+
+void KvOracle::has_shard(NodeId node, GroupId group, LogIndex applied, const kv::ShardState& shard) {
+  if (!violated_ || found_) return;
+  if (auto wrong = shape_.shown(node, group, applied, shard)) violate("shape", *wrong);
 }
 
 void KvOracle::read_served(GroupId group, const kv::Origin& origin, LogIndex applied) {

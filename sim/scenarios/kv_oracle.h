@@ -4,7 +4,8 @@
 // applied index: all replicas have the same digest. At the end: the log that the replicas agreed on is replayed into
 // KvModel, that of a split's child after its parent's; every acknowledged write is in one of them, every answer is the
 // one that the model gives at that place, and the order respects the times of call and return. This is independent of
-// the black-box checker, which knows only the history.
+// the black-box checker, which knows only the history. What the logs say of the cluster's shape is judged in
+// kv_shape.h.
 #pragma once
 
 #include <functional>
@@ -18,6 +19,7 @@
 #include "core/replica/observer.h"
 #include "sim/scenarios/kv_history.h"
 #include "sim/scenarios/kv_model.h"
+#include "sim/scenarios/kv_shape.h"
 
 namespace mneme::sim {
 
@@ -31,8 +33,8 @@ struct Finding {
 class KvOracle final : public replica::Observer {
  public:
   // Called at the first violation, and only then; the run is to be stopped. Empty: it judges nothing and only knows
-  // what replicas showed last.
-  explicit KvOracle(std::function<void(Finding)> violated) : violated_(std::move(violated)) {}
+  // what replicas showed last, and the cluster's shape. `shards`: that the cluster begins with.
+  KvOracle(std::function<void(Finding)> violated, uint32_t shards) : violated_(std::move(violated)), shape_(shards) {}
 
   void admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) override;
   void started(NodeId node, GroupId group, const raft::Raft& raft, LogIndex applied, uint64_t digest) override;
@@ -40,6 +42,7 @@ class KvOracle final : public replica::Observer {
   void applied(NodeId node, GroupId group, const raft::Entry& entry, uint64_t digest) override;
   void installed(NodeId node, GroupId group, LogIndex index, uint64_t digest) override;
   void retired(NodeId node, GroupId group) override;
+  void has_shard(NodeId node, GroupId group, LogIndex applied, const kv::ShardState& shard) override;
   void read_served(GroupId group, const kv::Origin& origin, LogIndex applied) override;
   // Called after each step of a replica that violated nothing, and for each entry that one applies.
   std::function<void()> after_step;
@@ -56,7 +59,9 @@ class KvOracle final : public replica::Observer {
   // What the node's replica of a group showed last; null when the process is gone or it has none that has started.
   const raft::View* last_seen(NodeId node, GroupId group) const;
   // The groups that there have been, by id.
-  std::vector<GroupId> groups() const;
+  std::vector<GroupId> groups() const { return shape_.groups(); }
+  KvShape& shape() { return shape_; }
+  const KvShape& shape() const { return shape_; }
 
   // At the end of the run.
   std::optional<Finding> judge(const std::vector<OpRecord>& records);
@@ -107,6 +112,7 @@ class KvOracle final : public replica::Observer {
   std::optional<Finding> judge_order(const Judging& judging, std::vector<Place> places);
 
   std::function<void(Finding)> violated_;
+  KvShape shape_;
   bool found_ = false;
   std::map<GroupId, Group> groups_;
   std::set<uint64_t> running_;

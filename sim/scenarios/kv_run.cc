@@ -7,6 +7,7 @@
 #include "sim/scenarios/kv_client.h"
 #include "sim/scenarios/kv_faults.h"
 #include "sim/scenarios/kv_growth.h"
+#include "sim/scenarios/kv_operator.h"
 #include "sim/scenarios/kv_verdict.h"
 #include "sim/scenarios/run.h"
 
@@ -25,11 +26,16 @@ class KvRun {
         hooks_(hooks),
         world_(recipe.seed, world_options(options), hooks.recorder),
         plan_(make_plan(world_.fate(), options, recipe.removals)),
-        oracle_(hooks.white_box ? [this](Finding finding) { found(std::move(finding)); }
-                                : std::function<void(Finding)>()),
+        oracle_(
+            hooks.white_box ? [this](Finding finding) { found(std::move(finding)); } : std::function<void(Finding)>(),
+            static_cast<uint32_t>(options[Option::shards])),
         cluster_(world_, options, oracle_, [this](Finding finding) { found(std::move(finding)); }),
-        faults_(world_, cluster_, options, [this](uint32_t client) { start_client(client); }),
+        operator_(world_, cluster_, oracle_.shape(), options_, cluster_.size() + client_count() + 2),
+        faults_(
+            world_, cluster_, options, [this](uint32_t client) { start_client(client); },
+            [this](const Fault& operation) { operator_.begin(operation); }),
         growth_(options) {
+    oracle_.shape().after_step = [this](const shard::Shard& shard) { faults_.stepped(shard); };
     oracle_.after_apply = [this](GroupId group, const raft::Entry& entry) { growth_.applied(group, entry); };
     oracle_.after_step = [this] {
       if (world_.now() >= growth_due_) look_for_growth();
@@ -65,9 +71,11 @@ class KvRun {
   void make_clients();
   void start_client(uint32_t client);
   void main(fiber::Scope& scope);
-  uint32_t quorum_to_heal();
+  uint64_t quorum_to_heal();
   void heal();
   bool audit(std::string_view after);
+  std::optional<std::string> unsettled() const;
+  void settle();
   void look_for_growth();
   void look_for_leaks();
   void found(Finding finding);
@@ -81,6 +89,7 @@ class KvRun {
   Plan plan_;
   KvOracle oracle_;
   KvCluster cluster_;
+  KvOperator operator_;
   KvFaults faults_;
   KvGrowth growth_;
   WorldTime growth_due_ = 0;  // when to look next
@@ -139,10 +148,14 @@ void KvRun::make_clients() {
     const bool auditor = c > client_count();
     const uint64_t drift = world_.fate().between(0, 2000, Choice::kClockDrift, cluster_.size() + c, 2);
     world_.add_machine(auditor ? "auditor" : fmt::format("c{}", c), {.drift_ppm = static_cast<int32_t>(drift) - 1000});
-    clients_.push_back(std::make_unique<KvClient>(world_, log_, auditor ? auditor_plan_ : plan_.clients[c - 1], c,
-                                                  cluster_.size(), kKvPort,
-                                                  std::chrono::milliseconds(options_[Option::client_timeout])));
+    clients_.push_back(std::make_unique<KvClient>(
+        world_, log_, auditor ? auditor_plan_ : plan_.clients[c - 1], c, cluster_.size(),
+        [this](uint32_t node) { return cluster_.address(node); },
+        std::chrono::milliseconds(options_[Option::client_timeout])));
   }
+  world_.add_machine("operator", {})
+      .boot(
+          *scope_, [this](Env& env) { return operator_.run(env); }, [](Result<void>) {});
 }
 
 void KvRun::start_client(uint32_t c) {
@@ -152,27 +165,29 @@ void KvRun::start_client(uint32_t c) {
       *scope_, [this, c](Env& env) { return clients_[c - 1]->run(env); }, [](Result<void>) {});
 }
 
-// Which nodes are healed first: a random majority of those whose disks nothing was done to, or, when there is none or
-// it is not asked for, all.
-uint32_t KvRun::quorum_to_heal() {
-  if (!cluster_.founded()) return ~0u;  // which takes all of them
-  std::vector<uint32_t> whole;
+// Which machines are healed first: of those whose disks nothing was done to, a random set with which each group can
+// decide something, and not without any of them; all, when there is none or it is not asked for.
+uint64_t KvRun::quorum_to_heal() {
+  if (!cluster_.founded() || options_[Option::heal] == static_cast<int64_t>(Heal::kAll)) return ~uint64_t{0};
+  uint64_t set = cluster_.whole();
+  if (!cluster_.able(set)) return ~uint64_t{0};
+  std::vector<uint32_t> left;
   for (uint32_t n = 1; n <= cluster_.size(); ++n)
-    if (!cluster_.damaged(n)) whole.push_back(n);
-  uint32_t set = 0;
-  if (options_[Option::heal] == static_cast<int64_t>(Heal::kAll) || whole.size() < cluster_.majority()) return ~set;
-  for (uint32_t i = 0; i < cluster_.majority(); ++i) {
-    const uint64_t at = world_.fate().between(0, whole.size() - 1, Choice::kPlan, 2, i);
-    set |= 1u << whole[at];
-    whole.erase(whole.begin() + static_cast<ptrdiff_t>(at));
+    if (set >> n & 1) left.push_back(n);
+  for (uint32_t i = 0; !left.empty(); ++i) {
+    const auto at =
+        left.begin() + static_cast<ptrdiff_t>(world_.fate().between(0, left.size() - 1, Choice::kPlan, 2, i));
+    if (cluster_.able(set & ~(uint64_t{1} << *at))) set &= ~(uint64_t{1} << *at);
+    left.erase(at);
   }
   return set;
 }
 
 // Progress must resume with a quorum, and the rest must find its way back afterwards.
 void KvRun::heal() {
-  const uint32_t first = quorum_to_heal();
+  const uint64_t first = quorum_to_heal();
   faults_.end();
+  operator_.end();
   std::string names;
   for (uint32_t n = 1; n <= cluster_.size(); ++n) {
     if ((first >> n & 1) == 0)
@@ -186,11 +201,52 @@ void KvRun::heal() {
   const WorldTime patience = world_.now() + options_[Option::heal_timeout] * kMillisecond;
   const auto enough = static_cast<size_t>(std::min<int64_t>(options_[Option::operations] * 5 / 8, kLeastOperations));
   while (!finding_ && log_.records.size() < enough && world_.now() < patience) world_.sleep_for(10 * kMillisecond);
-  if (!audit(first == ~0u ? "everything was healed" : names + " were healed") || first == ~0u) return;
+  if (!audit(first == ~uint64_t{0} ? "everything was healed" : names + " were healed") || first == ~uint64_t{0}) return;
   world_.record(0, "world", "healed: everything");
   for (uint32_t n = 1; n <= cluster_.size(); ++n) cluster_.let_go(n);
   world_.sleep_for(options_[Option::election_timeout] * kMillisecond);
-  audit("everything was healed");
+  if (audit("everything was healed")) settle();
+}
+
+// What the operators, or the cluster itself, have begun and not ended, or is not as it should be; nothing: all is done.
+std::optional<std::string> KvRun::unsettled() const {
+  const shard::Map& map = oracle_.shape().map();
+  const bool balances = options_[Option::balance] != 0;
+  size_t up = 0;
+  for (const auto& [id, node] : map.nodes()) up += node.state == shard::NodeState::kUp && cluster_.alive(id);
+  for (const auto& [group, shard] : map.shards()) {
+    const shard::Operation* pending = shard.pending();
+    // Only who balances gives up what has lost its target.
+    const bool possible = pending && (!pending->target || cluster_.alive(pending->target.node));
+    if (pending && (possible || balances))
+      return fmt::format("operation {} on shard {} ({}) is at the step '{}'", pending->id.value, group.value,
+                         text_of(pending->action), name_of(pending->step));
+    if (is_joint(shard.configuration())) return fmt::format("shard {} is between two configurations", group.value);
+    if (!balances || up < map.copies()) continue;
+    size_t alive = 0;
+    for (const shard::Member& member : shard.configuration()) {
+      if (member.role == shard::Role::kLearner) return fmt::format("shard {} has a learner", group.value);
+      alive += cluster_.alive(member.replica.node);
+    }
+    if (alive < map.copies() || shard.configuration().size() > map.copies())
+      return fmt::format("shard {} has {} replicas, {} of them on nodes that are there, where {} are wanted",
+                         group.value, shard.configuration().size(), alive, map.copies());
+  }
+  return {};
+}
+
+// Nobody asks for anything any more: what was begun must end, and every shard have its copies.
+void KvRun::settle() {
+  if (finding_ || !oracle_.shape().map().cluster() || !cluster_.sound()) return;
+  const WorldTime patience = (options_[Option::heal_timeout] + 3 * options_[Option::lost_after]) * kMillisecond;
+  const WorldTime deadline = world_.now() + patience;
+  std::optional<std::string> left;
+  while (!finding_ && (left = unsettled()) && world_.now() < deadline) world_.sleep_for(100 * kMillisecond);
+  if (!left || finding_) return;
+  found({"settling",
+         fmt::format("{} ms after everything was healed: {}", patience / kMillisecond, *left),
+         {},
+         cluster_.account()});
 }
 
 // A last read of every key. False when the run is over: the cluster cannot answer.
@@ -210,8 +266,7 @@ bool KvRun::audit(std::string_view after) {
   while (!done) world_.sleep_for(10 * kMillisecond);
   if (result) return true;
   // With too many disks damaged it may stand still; that is no violation, and the end of the run.
-  if (cluster_.sound() < cluster_.majority() &&
-      options_[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted)) {
+  if (!cluster_.sound() && options_[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted)) {
     world_.record(0, "world", "it stands still, as it may: too many disks are damaged");
     return false;
   }
@@ -229,7 +284,7 @@ void KvRun::look_for_growth() {
     if (auto grown = growth_.check_log(n, disk.contents("wal").bytes)) return found(std::move(*grown));
     for (GroupId group : oracle_.groups()) {
       const uint64_t files = disk.contents(fmt::format("group-{}", group.value)).files;
-      if (auto grown = growth_.check(n, group, files, oracle_.last_seen(NodeId(n), group)))
+      if (auto grown = growth_.check(n, group, files, oracle_.last_seen(cluster_.id(n), group)))
         return found(std::move(*grown));
     }
   }

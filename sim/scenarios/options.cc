@@ -191,14 +191,15 @@ Result<void> Options::reconcile(const Options& asked) {
   }
   // A damaged disk may be lost for good, so in the recoverable regime a majority must have disks that are never
   // damaged.
-  const bool minority = now[Option::nodes] >= 3;
+  const Option fewest = now[Option::nodes] < 3 ? Option::nodes : Option::copies;
+  const bool minority = now[fewest] >= 3;
   for (Option damage : {Option::rots, Option::read_errors, Option::tail_rots, Option::wipes, Option::old_copies,
-                        Option::lying_disks, Option::lost_writes, Option::misdirected_writes}) {
+                        Option::lying_disks, Option::lost_writes, Option::misdirected_writes, Option::replacements}) {
     if (minority || now[damage] == 0) continue;
     if (asked.given(damage) && now[Option::regime] == static_cast<int64_t>(Regime::kRecoverable))
-      return contradiction(fmt::format(
-          "nodes = {} leaves no copy that {} = {} may damage: use nodes = 3 or more, or regime = unrestricted",
-          now[Option::nodes], spec_of(damage).name, now[damage]));
+      return contradiction(
+          fmt::format("{} = {} leaves no copy that {} = {} may damage: use {} = 3 or more, or regime = unrestricted",
+                      spec_of(fewest).name, now[fewest], spec_of(damage).name, now[damage], spec_of(fewest).name));
     if (!asked.given(damage)) fix(damage, 0);
   }
   return {};

@@ -26,8 +26,10 @@ namespace mneme::sim {
 // clang-format off
 #define MNEME_SIM_OPTIONS(X)                                                                                             \
   X(cluster, nodes, "", 1, 9, 3, 5, "store nodes; drawn odd")                                                            \
-  X(cluster, shards, "", 1, 64, 1, 1, "shards that the cluster begins with")                                             \
-  X(cluster, copies, "", 1, 9, 9, 9, "replicas of each, where there are so many nodes")                                  \
+  X(cluster, shards, "", 1, 64, 1, 4, "shards that the cluster begins with")                                             \
+  X(cluster, copies, "", 1, 9, 3, 5, "replicas of each, where there are so many nodes")                                  \
+  X(cluster, balance, "", 0, 1, 0, 1, "1: the cluster replaces, spreads and balances replicas by itself")                \
+  X(cluster, lost_after, "ms", 100, 86400000, 3000, 30000, "silence after which a node counts as lost, to be replaced")   \
   X(cluster, election_timeout, "ms", 20, 60000, 300, 1200, "least election timeout")                                     \
   X(cluster, heartbeat, "ms", 5, 10000, 60, 200, "heartbeat interval")                                                   \
   X(cluster, request_timeout, "ms", 50, 60000, 300, 3000, "until a node tells a client that it does not know")           \
@@ -110,6 +112,17 @@ namespace mneme::sim {
   X(faults, misdirected_writes, "", 0, 1000, 0, 0, "writes that a disk puts in another place")                           \
   X(faults, limit, "kept|lifted", 0, 1, 0, 0, "of these four; beyond it violations are to be expected")                  \
   X(faults, vanish_for, "ms", 1, 86400000, 2000, 2000, "the longest that a vanished client is gone")                     \
+  X(operations, splits, "", 0, 1000, 0, 0, "shards split in two, between keys that are in use")                           \
+  X(operations, moves, "", 0, 1000, 0, 0, "replicas moved to another node")                                              \
+  X(operations, adds, "", 0, 1000, 0, 0, "replicas added to a shard")                                                    \
+  X(operations, takes, "", 0, 1000, 0, 0, "replicas taken from a shard, if it has more than it should")                  \
+  X(operations, transfers, "", 0, 1000, 0, 0, "leaderships handed to another node")                                      \
+  X(operations, drains, "", 0, 1000, 0, 0, "nodes drained for a while")                                                  \
+  X(operations, joins, "", 0, 8, 0, 0, "spare machines that join")                                                       \
+  X(operations, removals, "", 0, 100, 0, 0, "nodes drained and then removed for good")                                   \
+  X(operations, replacements, "", 0, 100, 0, 0, "machines that lose their disk and join anew")                           \
+  X(operations, hunts, "", 0, 1000, 0, 0, "faults that wait for a step of an operation and strike one of its nodes")     \
+  X(operations, meta_hunts, "", 0, 1000, 0, 0, "the same, and strike the leader of the meta group")                       \
   X(properties, heal_timeout, "ms", 1000, 600000, 20000, 20000, "virtual time from healing to a last read of every key") \
   X(properties, heal, "all|quorum", 0, 1, 0, 1, "what is healed first at the end; everything is at last")
 // clang-format on

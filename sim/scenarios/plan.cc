@@ -17,10 +17,12 @@ struct Drawer {
     return fate.between(low, high, Choice::kPlan, item, what);
   }
   uint32_t node(uint64_t item, uint64_t what) const {
-    return static_cast<uint32_t>(between(1, static_cast<uint64_t>(options[Option::nodes]), item, what));
+    return static_cast<uint32_t>(between(1, static_cast<uint64_t>(nodes()), item, what));
   }
 
-  uint64_t all_nodes() const { return ((uint64_t{1} << options[Option::nodes]) - 1) << 1; }
+  // Store machines, those that join later included.
+  int64_t nodes() const { return options[Option::nodes] + options[Option::joins]; }
+  uint64_t all_nodes() const { return ((uint64_t{1} << nodes()) - 1) << 1; }
 
   template <class F>
   void add(FaultKind kind, Option count, F&& fill) const {
@@ -47,7 +49,7 @@ struct Drawer {
   }
   // The same, clients' machines included.
   bool anybody_else(Fault& fault) const {
-    const auto machines = static_cast<uint64_t>(options[Option::nodes] + options[Option::clients]);
+    const auto machines = static_cast<uint64_t>(nodes() + options[Option::clients]);
     fault.b = static_cast<uint32_t>(between(1, machines, fault.item, 4));
     return fault.a != fault.b;
   }
@@ -63,7 +65,7 @@ struct Drawer {
   // Moves the fault to a machine whose disk may be damaged.
   bool damage(Fault& fault) const {
     for (uint32_t step = 0; step < 64; ++step) {
-      const uint32_t machine = (fault.a + step - 1) % static_cast<uint32_t>(options[Option::nodes]) + 1;
+      const uint32_t machine = (fault.a + step - 1) % static_cast<uint32_t>(nodes()) + 1;
       if ((plan.damageable >> machine & 1) == 0) continue;
       fault.a = machine;
       return true;
@@ -72,8 +74,42 @@ struct Drawer {
   }
 };
 
+// What an operator asks for. Whose turn it is, and where a shard is split, is chosen when the time has come, among what
+// there is.
+void draw_operations(const Drawer& d) {
+  auto choose = [&](Fault& f) {
+    f.choice = d.between(0, ~uint64_t{0}, f.item, 5);
+    return true;
+  };
+  auto hunt = [&](Fault& f) {
+    f.kind = FaultKind::kAmbush;
+    f.nth = static_cast<uint32_t>(d.between(1, 4, f.item, 7));
+    d.strike(f);
+    return true;
+  };
+  for (auto [kind, option] : {std::pair(FaultKind::kSplit, Option::splits), std::pair(FaultKind::kMove, Option::moves),
+                              std::pair(FaultKind::kAdd, Option::adds), std::pair(FaultKind::kTake, Option::takes),
+                              std::pair(FaultKind::kTransfer, Option::transfers)})
+    d.add(kind, option, choose);
+  d.add(FaultKind::kDrain, Option::drains, [&](Fault& f) { return f.duration = d.lasting(500, 8000, f.item), true; });
+  d.add(FaultKind::kJoin, Option::joins, [&](Fault& f) {
+    f.a = static_cast<uint32_t>(d.options[Option::nodes] + 1 + static_cast<int64_t>(f.item % 1000));
+    f.at = f.at / 3 + 1000 * kMillisecond;  // early, so that something comes of it
+    return true;
+  });
+  d.add(FaultKind::kRemove, Option::removals, [](Fault&) { return true; });
+  d.add(FaultKind::kReplace, Option::replacements,
+        [&](Fault& f) { return f.duration = d.lasting(1, 4000, f.item), d.damage(f); });
+  d.add(FaultKind::kHunt, Option::hunts, [&](Fault& f) {
+    f.prey = d.between(0, 2, f.item, 5) == 0 ? Prey::kTarget : Prey::kLeader;
+    return hunt(f);
+  });
+  d.add(FaultKind::kMetaHunt, Option::meta_hunts, [&](Fault& f) { return f.prey = Prey::kMetaLeader, hunt(f); });
+}
+
 void draw_faults(Drawer d) {
   const Options& options = d.options;
+  draw_operations(d);
   d.add(FaultKind::kKill, Option::kills, [&](Fault& f) {
     f.duration = d.lasting(1, 4000, f.item);
     f.torn_too = d.fate.chance(250'000, Choice::kPlan, f.item, 5);
@@ -85,7 +121,7 @@ void draw_faults(Drawer d) {
     f.duration = d.lasting(1, 3000, f.item);
     f.set = d.all_nodes();
     if (d.fate.chance(400'000, Choice::kPlan, f.item, 6)) {  // all but some: a majority still
-      const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
+      const auto nodes = static_cast<uint32_t>(d.nodes());
       for (uint32_t spared = 0; spared < (nodes - 1) / 2; ++spared)
         f.set &= ~(uint64_t{1} << d.node(f.item, 11 + spared));
     }
@@ -276,15 +312,17 @@ void branch_plan(Plan& plan, WorldTime now, const Fate& fate, const Options& opt
   if (fate.chance(500'000, Choice::kPlan, fault.item, 0) && !removals.faults.contains(fault.item)) {
     drawer.strike(fault);
     fault.at += 1 + fault.delay;
-    plan.faults.push_back(fault.sprung_on(drawer.node(fault.item, 1), static_cast<uint32_t>(options[Option::nodes])));
+    plan.faults.push_back(fault.sprung_on(drawer.node(fault.item, 1), static_cast<uint32_t>(drawer.nodes())));
   }
   sort_by_time(plan.faults);
 }
 
 Plan make_plan(const Fate& fate, const Options& options, const Removals& removals) {
   Plan plan;
-  const auto nodes = static_cast<uint32_t>(options[Option::nodes]);
-  for (uint32_t i = 0; i < (nodes - 1) / 2; ++i)
+  const auto nodes = static_cast<uint64_t>(options[Option::nodes] + options[Option::joins]);
+  // So few that no group, wherever its replicas are, has a majority on them.
+  const int64_t copies = std::min(options[Option::nodes], options[Option::copies]);
+  for (uint64_t i = 0; i < static_cast<uint64_t>(copies - 1) / 2; ++i)
     plan.damageable |= uint64_t{1} << fate.between(1, nodes, Choice::kPlan, 1, i);
   if (options[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted))
     plan.damageable = ((uint64_t{1} << nodes) - 1) << 1;

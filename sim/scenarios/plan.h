@@ -49,7 +49,7 @@ struct Removals {
 struct Plan {
   std::vector<Fault> faults;  // by time
   std::vector<PlannedClient> clients;
-  uint64_t damageable = 0;  // bit n: machine n's disk may be damaged; in the recoverable regime never a majority
+  uint64_t damageable = 0;  // bit n: machine n's disk may be damaged; in the recoverable regime no group's majority
   bool operator==(const Plan&) const = default;
 };
 

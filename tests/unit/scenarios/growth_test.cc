@@ -7,8 +7,8 @@ using namespace mneme::sim;
 
 namespace {
 
+constexpr GroupId kGroup{2};
 constexpr uint64_t kEntries = 20'000;
-const GroupId kGroup{2};
 
 struct Watched {
   Watched() : growth(options()) {
@@ -33,8 +33,8 @@ struct Watched {
     return *options.expand(Fate(1));
   }
   std::string property() const {
-    if (const auto found = growth.check_log(2, log_bytes)) return found->property;
-    const auto found = growth.check(2, kGroup, checkpoint_files, &replica);
+    auto found = growth.check_log(2, log_bytes);
+    if (!found) found = growth.check(2, kGroup, checkpoint_files, &replica);
     return found ? found->property : "";
   }
 

@@ -9,13 +9,11 @@ using namespace mneme::sim;
 
 namespace {
 
-const GroupId kGroup{2};
-
 constexpr uint64_t kStream = 9;
 
 // A log of SETs, each an entry of its own, and the records of one client that sent them all on one connection.
 struct Story {
-  KvOracle oracle{[](Finding) {}};
+  KvOracle oracle{[](Finding) {}, 1};
   std::vector<OpRecord> records;
   LogIndex last;
 
@@ -31,23 +29,17 @@ struct Story {
     records.push_back(record);
     oracle.admitted(kStream, nth, origin_of(nth), 0);
   }
-  Story() {
-    kv::BatchBuilder batch(kv::BatchHeader{.log_time_ms = 1});
-    const auto words = kv::begin_command(Epoch(1), shard::SlotSet::all());
-    batch.add({}, std::vector<std::string_view>(words.begin(), words.end()));
-    apply(std::move(batch));
-  }
   void executed(uint64_t nth) {
-    kv::BatchBuilder batch(kv::BatchHeader{.epoch = Epoch(1), .log_time_ms = 1, .origin = origin_of(nth)});
-    const std::string value = std::to_string(nth);
-    batch.add({}, std::vector<std::string_view>{"SET", "k", value});
-    apply(std::move(batch));
+    if (!last) append(kv::begin_command(Epoch(1), shard::SlotSet::all()), {});
+    append({"SET", "k", std::to_string(nth)}, origin_of(nth));
   }
-  void apply(kv::BatchBuilder batch) {
+  void append(const std::vector<std::string>& words, const kv::Origin& origin) {
     last = last.next();
+    kv::BatchBuilder batch(kv::BatchHeader{.epoch = Epoch(1), .log_time_ms = 1, .origin = origin});
+    batch.add({}, std::vector<std::string_view>(words.begin(), words.end()));
     const raft::Entry entry{Term(1), last, raft::EntryKind::kData,
                             std::make_shared<const std::string>(std::move(batch).finish())};
-    oracle.applied(NodeId(1), kGroup, entry, last.value);
+    oracle.applied(NodeId(1), GroupId(2), entry, last.value);
   }
   std::string property() {
     auto found = oracle.judge(records);
@@ -109,18 +101,18 @@ TEST_CASE("what a crashed process still shows is no promise", "[scenarios]") {
     return std::make_unique<raft::Raft>(kOneOfThree, std::move(durable), Instant{}, nothing, nothing);
   };
   std::string property;
-  KvOracle oracle([&](Finding finding) { property = finding.property; });
-  oracle.started(NodeId(1), kGroup, *with_entries(1), LogIndex(0), 0);
+  KvOracle oracle([&](Finding finding) { property = finding.property; }, 1);
+  oracle.started(NodeId(1), GroupId(2), *with_entries(1), LogIndex(0), 0);
   SECTION("crashed") {
     oracle.stopped(NodeId(1));
-    oracle.moved(NodeId(1), kGroup, *with_entries(2));
-    oracle.started(NodeId(1), kGroup, *with_entries(1), LogIndex(0), 0);
+    oracle.moved(NodeId(1), GroupId(2), *with_entries(2));
+    oracle.started(NodeId(1), GroupId(2), *with_entries(1), LogIndex(0), 0);
     CHECK(property == "");
   }
   SECTION("running") {
-    oracle.moved(NodeId(1), kGroup, *with_entries(2));
+    oracle.moved(NodeId(1), GroupId(2), *with_entries(2));
     oracle.stopped(NodeId(1));
-    oracle.started(NodeId(1), kGroup, *with_entries(1), LogIndex(0), 0);
+    oracle.started(NodeId(1), GroupId(2), *with_entries(1), LogIndex(0), 0);
     CHECK(property == "raft invariant");
   }
 }
@@ -129,14 +121,14 @@ TEST_CASE("a suspect whose disk nobody damaged is found", "[scenarios]") {
   Nothing nothing;
   const raft::Raft suspect(kOneOfThree, {.suspect = true}, Instant{}, nothing, nothing);
   std::string property;
-  KvOracle oracle([&](Finding finding) { property = finding.property; });
+  KvOracle oracle([&](Finding finding) { property = finding.property; }, 1);
   SECTION("damaged") {
     oracle.damaged(NodeId(1));
-    oracle.started(NodeId(1), kGroup, suspect, LogIndex(0), 0);
+    oracle.started(NodeId(1), GroupId(2), suspect, LogIndex(0), 0);
     CHECK(property == "");
   }
   SECTION("not damaged") {
-    oracle.started(NodeId(1), kGroup, suspect, LogIndex(0), 0);
+    oracle.started(NodeId(1), GroupId(2), suspect, LogIndex(0), 0);
     CHECK(property == "raft invariant");
   }
 }

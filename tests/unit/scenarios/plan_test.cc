@@ -34,8 +34,9 @@ Options options_of(uint64_t seed) {
   REQUIRE(options.set("operations", "60").has_value());
   REQUIRE(options.set("wipes", "1").has_value());
   REQUIRE(options.set("rolling_restarts", "1").has_value());
-  for (const char* rollback : {"old_copies", "lying_disks", "lost_writes", "misdirected_writes"})
-    REQUIRE(options.set(rollback, "1").has_value());
+  for (const char* once : {"old_copies", "lying_disks", "lost_writes", "misdirected_writes", "splits", "moves", "adds",
+                           "takes", "transfers", "drains", "joins", "removals", "replacements", "hunts", "meta_hunts"})
+    REQUIRE(options.set(once, "1").has_value());
   auto expanded = options.expand(Fate(seed));
   REQUIRE(expanded.has_value());
   return *expanded;
@@ -68,8 +69,8 @@ TEST_CASE("leaving out any one fault or operation leaves every other as it was",
       }
   }
   // The seeds were enough to have each kind in some plan, but for those that only ambushes do:
-  // kOverthrow, kDelude, kExile and kReunite.
-  CHECK(left_out.size() == static_cast<size_t>(FaultKind::kStop) - 4);  // kinds are counted from 1
+  // kOverthrow, kDelude, kExile, kReunite, kHunt and kMetaHunt.
+  CHECK(left_out.size() == static_cast<size_t>(FaultKind::kReplace) - 6);  // kinds are counted from 1
 }
 
 TEST_CASE("leaving out any set of faults and operations leaves the rest as it was", "[scenarios]") {

@@ -81,6 +81,48 @@ TEST_CASE("a quorum is healed first and the rest afterwards, where that is drawn
   CHECK(quorum.healed == 2);
 }
 
+TEST_CASE("what is begun on shards of nodes without the map is heard of there, and ends", "[scenarios]") {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    INFO("seed " << seed);
+    Heard heard;
+    // All nodes but three have no replica of the meta group, and are busy with their shards all the time.
+    const RunResult result = run(seed,
+                                 {{"nodes", "5"},
+                                  {"copies", "3"},
+                                  {"shards", "8"},
+                                  {"balance", "0"},
+                                  {"splits", "2"},
+                                  {"moves", "6"},
+                                  {"transfers", "12"},
+                                  {"duration", "8 s"},
+                                  {"operations", "300"},
+                                  {"wipes", "0"}},
+                                 heard);
+    INFO(result.property << ": " << result.summary << "\n" << result.details);
+    CHECK(result.verdict == RunVerdict::kPassed);
+  }
+}
+
+TEST_CASE("an operation whose target is gone for good is given up", "[scenarios]") {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    INFO("seed " << seed);
+    Heard heard;
+    const RunResult result = run(seed,
+                                 {{"nodes", "4"},
+                                  {"copies", "3"},
+                                  {"shards", "4"},
+                                  {"balance", "1"},
+                                  {"lost_after", "3 s"},
+                                  {"moves", "16"},
+                                  {"wipes", "1"},
+                                  {"duration", "8 s"},
+                                  {"operations", "300"}},
+                                 heard);
+    INFO(result.property << ": " << result.summary << "\n" << result.details);
+    CHECK(result.verdict == RunVerdict::kPassed);
+  }
+}
+
 TEST_CASE("the auditor finds those who are up, however long the others keep it waiting", "[scenarios]") {
   for (uint64_t seed = 1; seed <= 250; ++seed) {
     INFO("seed " << seed);
@@ -97,6 +139,7 @@ TEST_CASE("the auditor finds those who are up, however long the others keep it w
                                   {"read_errors", "0"},
                                   {"tail_rots", "0"}},
                                  heard);
+    INFO(result.property << ": " << result.summary << "\n" << result.details);
     CHECK(result.verdict == RunVerdict::kPassed);
   }
 }
