@@ -1,7 +1,7 @@
 """The work behind script/mutants: plant a mistake, count the seeds until the simulator notices.
 
 A mutant is a patch with a header of `key: value` lines: id; mistake; expected, the properties that may catch it;
-source; and, where today's simulation cannot catch it, needs: what it lacks. It is applied to a copy of the tracked
+source; scenario, if not the default one; and, where today's simulation cannot catch it, needs: what it lacks. It is applied to a copy of the tracked
 files under build/mutants/tree, whose build directory is shared, so that a mutant costs the compilation of what it
 touches. Seeds run in growing batches, every batch to its end, so that the lowest seed that fails does not depend on
 timing.
@@ -40,7 +40,7 @@ WAYS = (("as drawn", ()), ("fifo", ("--set", "strategy=fifo")), ("random", ("--s
         ("no BUGGIFY", ("--set", "rarely=0")),
         ("no ambushes", ("--set", "ambushes=0", "--set", "delusions=0", "--set", "exiles=0")),
         ("8 branches", ("--branch", "8")))
-KEYS = ("id", "mistake", "expected", "source", "needs")
+KEYS = ("id", "mistake", "expected", "source", "scenario", "needs")
 PENDING_KEYS = ("id", "state", "mistake", "reason", "source")
 
 
@@ -89,6 +89,7 @@ class Mutant:
         self.id = fields.get("id", self.path.stem)
         self.mistake = fields.get("mistake", "")
         self.source = fields.get("source", "")
+        self.scenario = fields.get("scenario", "kv")
         self.needs = fields.get("needs", "")
         self.expected = [name.strip() for name in fields.get("expected", "").split("|") if name.strip()]
         self.planted = self.path.parent == PATCHES
@@ -232,8 +233,8 @@ def built(name):
 # --- Seeds
 
 
-def simulate(command, first, last, cases, flags=()):
-    line = [str(command), "sim", "--json", "--keep-going", "--seeds", f"{first}..{last}", "--out", str(cases), *flags]
+def simulate(command, scenario, first, last, cases, flags=()):
+    line = [str(command), "sim", scenario, "--json", "--keep-going", "--seeds", f"{first}..{last}", "--out", str(cases), *flags]
     run = subprocess.run(line, capture_output=True, text=True, cwd=SCRATCH)
     try:
         return json.loads(run.stdout)
@@ -242,13 +243,13 @@ def simulate(command, first, last, cases, flags=()):
                      f"{(run.stdout + run.stderr).strip()[-2000:]}")
 
 
-def hunt(name, command, first, budget, flags=(), way=""):
+def hunt(mutant, command, first, budget, flags=(), way=""):
     """Runs seeds from `first` on until one fails or the CPU time is spent."""
-    cases = SCRATCH / "cases" / (name + ("-" + way.replace(" ", "-") if way else ""))
+    cases = SCRATCH / "cases" / (mutant.id + ("-" + way.replace(" ", "-") if way else ""))
     found = {"caught": False, "property": None, "seed": None, "seeds": 0, "cpu_s": 0.0, "inconclusive": 0}
     begin, batch = first, FIRST_BATCH
     while found["cpu_s"] < budget:
-        result = simulate(command, begin, begin + batch - 1, cases, flags)
+        result = simulate(command, mutant.scenario, begin, begin + batch - 1, cases, flags)
         found["cpu_s"] += result["cpu_s"]
         found["inconclusive"] += result["inconclusive"]
         failures = sorted(result["failures"], key=lambda failure: failure["seed"])
@@ -263,7 +264,7 @@ def hunt(name, command, first, budget, flags=(), way=""):
         per_seed = max(found["cpu_s"] / found["seeds"], 1e-4)
         batch = min(batch * 2, LARGEST_BATCH, max(1, int((budget - found["cpu_s"]) / per_seed) + 1))
         what = f"{way}: " if way else ""
-        show(f"{name}: {what}{found['seeds']} seeds, {found['cpu_s']:.0f} of {budget} CPU seconds")
+        show(f"{mutant.id}: {what}{found['seeds']} seeds, {found['cpu_s']:.0f} of {budget} CPU seconds")
     clear()
     found["cpu_s"] = round(found["cpu_s"], 2)
     return found
@@ -286,7 +287,7 @@ def hunt_in_ranges(mutant, command, arguments, black_box):
     runs = []
     for nth in range(arguments.ranges):
         budget = arguments.black_box_seconds if black_box else arguments.seconds
-        found = hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, budget, *(BLACK_BOX if black_box else ()))
+        found = hunt(mutant, command, 1 + nth * RANGE_DISTANCE, budget, *(BLACK_BOX if black_box else ()))
         found["declared"] = found["caught"] and found["property"] in mutant.expected
         runs.append(found)
         if found["caught"]:
@@ -301,7 +302,7 @@ def hunt_in_ranges(mutant, command, arguments, black_box):
 
 def examine(mutant, command, arguments):
     result = {"id": mutant.id, "mistake": mutant.mistake, "source": mutant.source, "expected": mutant.expected,
-              "needs": mutant.needs, "seconds": arguments.seconds, "black_box_seconds": arguments.black_box_seconds}
+              "scenario": mutant.scenario, "needs": mutant.needs, "seconds": arguments.seconds, "black_box_seconds": arguments.black_box_seconds}
     result.update(hunt_in_ranges(mutant, command, arguments, False))
     result["black_box"] = hunt_in_ranges(mutant, command, arguments, True) if arguments.black_box_seconds else None
     result["ways"] = compare_ways(mutant, command, arguments) if arguments.ways_seconds else None
@@ -312,7 +313,7 @@ def compare_ways(mutant, command, arguments):
     """For each way to search, the CPU seconds to the catch in each range; None where it was missed."""
     spent = {}
     for way, flags in WAYS:
-        found = [hunt(mutant.id, command, 1 + nth * RANGE_DISTANCE, arguments.ways_seconds, flags, way)
+        found = [hunt(mutant, command, 1 + nth * RANGE_DISTANCE, arguments.ways_seconds, flags, way)
                  for nth in range(WAYS_RANGES)]
         spent[way] = [run["cpu_s"] if run["caught"] else None for run in found]
         times = ", ".join("missed" if cpu is None else f"{cpu:.1f}" for cpu in spent[way])
@@ -321,14 +322,15 @@ def compare_ways(mutant, command, arguments):
 
 
 def run_control(command, caught_at):
-    """Seeds from 1 on, and every seed at which a mutant was caught, without a mutant."""
+    """Seeds from 1 on, and every scenario and seed at which a mutant was caught, without a mutant."""
     cases = SCRATCH / "cases" / "control"
     total = {"id": "control", "seeds": 0, "passed": 0, "failed": 0, "inconclusive": 0, "cpu_s": 0.0, "failures": []}
-    spans = [(first, min(first + LARGEST_BATCH - 1, LEAST_CONTROL))
+    spans = [("kv", first, min(first + LARGEST_BATCH - 1, LEAST_CONTROL))
              for first in range(1, LEAST_CONTROL + 1, LARGEST_BATCH)]
-    spans += [(seed, seed) for seed in sorted(set(caught_at)) if seed > LEAST_CONTROL]
-    for first, last in spans:
-        result = simulate(command, first, last, cases)
+    spans += [(scenario, seed, seed) for scenario, seed in sorted(set(caught_at))
+              if scenario != "kv" or seed > LEAST_CONTROL]
+    for scenario, first, last in spans:
+        result = simulate(command, scenario, first, last, cases)
         for key in ("seeds", "passed", "failed", "inconclusive", "cpu_s", "failures"):
             total[key] += result[key]
         show(f"control: {total['seeds']} seeds, {total['failed']} failed")
@@ -340,7 +342,8 @@ def run_control(command, caught_at):
 
 def seeds_that_caught(result):
     modes = [result, result.get("black_box")]
-    return [found["seed"] for mode in modes if mode for found in mode.get("ranges", []) if found["caught"]]
+    return [(result.get("scenario", "kv"), found["seed"])
+            for mode in modes if mode for found in mode.get("ranges", []) if found["caught"]]
 
 
 # --- Results
