@@ -37,14 +37,20 @@ def same_kind(words, ours, theirs):
     return ours[:1] == theirs[:1] and ours[:1] != b"-"
 
 
+def refused_in_cluster(words, ours, theirs):
+    return ours == b"-ERR SELECT is not allowed in cluster mode\r\n" and theirs == b"-ERR DB index is out of range\r\n"
+
+
 def hello_fields(words, ours, theirs):
-    """All fields the same except the version, the connection's number and the role."""
+    """All fields the same except the version, the connection's number, the mode and the role."""
 
     def mask(raw):
         lines = raw.split(b"\r\n")
-        for name, offset in ((b"version", 2), (b"id", 1), (b"role", 2)):
+        for name, offset in ((b"version", 2), (b"id", 1), (b"mode", 2), (b"role", 2)):
             at = lines.index(name) + offset
             if name == b"role" and lines[at] not in (b"master", b"replica"):
+                raise ValueError
+            if name == b"mode" and lines[at] not in (b"standalone", b"cluster"):
                 raise ValueError
             lines[at] = b"x"
             if offset == 2:
@@ -75,7 +81,8 @@ def named(*names):
 ALLOWED = [
     ("times", "the two clocks are read at different moments", named(*TIMES), about_equal),
     ("content", "it describes the server, not the data: both answer, and with the same type", named(*CONTENT), same_kind),
-    ("hello", "version, connection number and role (a node that does not lead says replica) are the server's own; the rest is equal", named(b"hello"), hello_fields),
+    ("select", "a cluster refuses other databases in its own words", named(b"select"), refused_in_cluster),
+    ("hello", "version, connection number, mode (of several nodes: cluster) and role (a node that does not lead says replica) are the server's own; the rest is equal", named(b"hello"), hello_fields),
     ("key order", "KEYS promises no order: ours is the keys' own, Redis's is its hash table's", named(b"keys"), same_elements),
     ("random key", "any key is a right answer", named(b"randomkey"), same_kind),
     (
