@@ -131,6 +131,9 @@ void Replica::arm_timer() {
 }
 
 int64_t Replica::log_time() {
+  // Only a leader's clock is the log's. Another's, once read, would go on by itself, or begin at its own wall clock,
+  // and a node that leads later would take the log there at once.
+  if (raft_.role() != raft::Role::kLeader) return machine_->log_time_ms();
   clock_.at_least(machine_->log_time_ms());
   if (!clock_.started()) {
     // A new leader's log reaches beyond what it has applied.
