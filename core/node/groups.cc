@@ -218,6 +218,12 @@ Result<void> Groups::follow_map() {
       const Instant since = awaited_.try_emplace(group, env_.clock.now()).first->second;
       if (env_.clock.now() < since + config_.election_timeout) continue;
     }
+    // The directory of checkpoints is still in use.
+    if (auto leaving = leaving_.find(group); leaving != leaving_.end() && !leaving->second.expired()) {
+      awaited_.try_emplace(group, env_.clock.now());
+      continue;
+    }
+    leaving_.erase(group);
     awaited_.erase(group);
     TRY(make(group, wanted.generation));
   }
@@ -235,6 +241,7 @@ Result<void> Groups::remove(GroupId group) {
   const std::shared_ptr<replica::Replica> replica = replicas_.at(group);
   const uint32_t generation = replica->id().generation();
   replica->retire();
+  leaving_[group] = replica;
   replicas_.erase(group);
   if (config_.observer) config_.observer->retired(identity_.node, group);
   log_writer_->batch().remove_replica(group, generation);

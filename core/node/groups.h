@@ -97,7 +97,8 @@ class Groups final : private replica::Host {
   std::map<GroupId, std::shared_ptr<replica::Replica>> replicas_;
   std::deque<Birth> births_;
   std::map<GroupId, Instant> awaited_;  // since when the map has given a replica that a split here may yet make
-  uint64_t followed_ = 0;               // the version of the map that work_ was last notified of
+  std::map<GroupId, std::weak_ptr<replica::Replica>> leaving_;  // were removed; who works on one still holds it
+  uint64_t followed_ = 0;  // the version of the map that work_ was last notified of
   fiber::Condition news_;
   fiber::Condition work_;
 };
