@@ -261,10 +261,18 @@ void Groups::split(replica::Replica& parent, const kv::SplitRequest& request, st
   const ReplicaId own = configuration ? configuration->on(identity_.node) : ReplicaId();
   const auto removed = log_->removed_generation(request.child);
   // The entry is applied again after a restart, when the child may be there, or gone for good, already.
-  if (!own || replicas_.contains(request.child) || (removed && *removed >= own.generation())) return;
+  if (!own || was_born(request.child) || (removed && *removed >= own.generation())) return;
   parent.hold_checkpoints(true);
   births_.push_back({parent.shared_from_this(), request.child, own.generation(), std::move(child)});
   work_.notify_all();
+}
+
+// Whether there is a replica that has something, or is about to get it. One that has nothing was made because its split
+// was not applied here in time, after a restart for instance; then the split fills it, since no other node may be able
+// to.
+bool Groups::was_born(GroupId group) const {
+  const replica::Replica* replica = find(group);
+  return replica && (replica->machine().applied() || replica->raft().last_index() || replica->receiving_snapshot);
 }
 
 // The child's state is durable before the log says that there is a child; until then the parent's checkpoint stays in
@@ -274,7 +282,19 @@ Result<void> Groups::give_birth(Birth birth) {
     replica::Replica& parent;
     ~Release() { parent.hold_checkpoints(false); }
   } release{*birth.parent};
-  if (replicas_.contains(birth.child)) return {};
+  if (was_born(birth.child)) return {};
+  raft::HardState hard_state{.term = kBirthTerm};
+  bool suspect = log_->unknown_groups_suspect();
+  const std::shared_ptr<replica::Replica> blank = hold(birth.child);
+  if (blank) {
+    if (blank->id().generation() != birth.generation) return {};
+    // What it has promised holds on. It goes first: nothing may come to its directory now.
+    if (blank->raft().term() >= kBirthTerm) hard_state = {blank->raft().term(), blank->raft().vote()};
+    suspect = blank->raft().suspect();
+    blank->retire();
+    replicas_.erase(birth.child);
+    if (config_.observer) config_.observer->retired(identity_.node, birth.child);
+  }
   replica::CheckpointStore store(env_, directory_of(birth.child));
   TRY(store.open(0));
   const auto keep = store.keep_next();
@@ -286,8 +306,8 @@ Result<void> Groups::give_birth(Birth birth) {
     TRY(part->finish());
   }
   wal::Batch& batch = log_writer_->batch();
-  batch.begin_replica(birth.child, birth.generation);
-  batch.hard_state(birth.child, {.term = kBirthTerm});
+  if (!blank) batch.begin_replica(birth.child, birth.generation);
+  batch.hard_state(birth.child, hard_state);
   batch.restart(birth.child, kBirth, keep->id());
   TRY(durable());
   env_.trace.reached(Probe::shard_split);
@@ -295,9 +315,10 @@ Result<void> Groups::give_birth(Birth birth) {
            birth.parent->group().value);
   return open_replica({.group = birth.child,
                        .generation = birth.generation,
-                       .hard_state = {.term = kBirthTerm},
+                       .hard_state = hard_state,
                        .checkpoint = kBirth,
-                       .checkpoint_id = keep->id()});
+                       .checkpoint_id = keep->id(),
+                       .suspect = suspect});
 }
 
 }  // namespace mneme::node

@@ -82,6 +82,7 @@ class Groups final : private replica::Host {
   Result<void> make(GroupId group, uint32_t generation);
   Result<void> remove(GroupId group);
   Result<void> give_birth(Birth birth);
+  bool was_born(GroupId group) const;
   Result<void> durable();  // suspends until all that is in the log writer's batch is
 
   Env& env_;
