@@ -267,7 +267,8 @@ Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime d
       last = how == Attempt::kAnswered ? reply.substr(0, reply.find('\r')) : "no answer";
       finish(at, outcome, std::move(reply));
       if (outcome == ClientOutcome::kOk) return {};
-      if (how != Attempt::kAnswered) drop();
+      // One that does not serve may be one that does not belong to the cluster any more.
+      if (how != Attempt::kAnswered || last.starts_with("-LOADING")) drop();
     }
     env.clock.sleep_for(env.scheduler, 100ms);
   }

@@ -79,13 +79,13 @@ uint32_t KvCluster::machine_of(NodeId id) const {
 std::vector<env::Address> KvCluster::others(uint32_t n) const {
   std::vector<env::Address> addresses;
   for (uint32_t m = 1; m <= size(); ++m)
-    if (m != n && !nodes_[m - 1].off && !nodes_[m - 1].lost) addresses.push_back(address(m));
+    if (m != n && !nodes_[m - 1].off) addresses.push_back(address(m));
   return addresses;
 }
 
 void KvCluster::join(uint32_t n) {
   Node& node = nodes_[n - 1];
-  if (!node.off) return;
+  if (!node.off || others(n).empty()) return;
   node.off = false;
   node.config.join = others(n);
   boot(n);
@@ -93,7 +93,7 @@ void KvCluster::join(uint32_t n) {
 
 void KvCluster::replace(uint32_t n, WorldTime down) {
   Node& node = nodes_[n - 1];
-  if (node.off) return;
+  if (node.off || others(n).empty()) return;
   crash(n, CrashKind::kPowerLoss);
   machine(n).disk().wipe();
   node.replaced = true;

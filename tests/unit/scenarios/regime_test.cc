@@ -123,6 +123,43 @@ TEST_CASE("an operation whose target is gone for good is given up", "[scenarios]
   }
 }
 
+TEST_CASE("keys and sessions live as long as they should, whoever leads and whatever its clock says", "[scenarios]") {
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    INFO("seed " << seed);
+    Heard heard;
+    const RunResult result = run(seed,
+                                 {{"nodes", "5"},
+                                  {"copies", "3"},
+                                  {"shards", "4"},
+                                  {"transfers", "30"},
+                                  {"clock_jumps", "10"},
+                                  {"mix_expire", "40"},
+                                  {"sessions", "50"},
+                                  {"duration", "6 s"},
+                                  {"operations", "600"}},
+                                 heard);
+    INFO(result.property << ": " << result.summary);
+    CHECK(result.verdict == RunVerdict::kPassed);
+  }
+}
+
+TEST_CASE("a child is there whenever power was lost after its split", "[scenarios]") {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    INFO("seed " << seed);
+    Heard heard;
+    const RunResult result = run(seed,
+                                 {{"splits", "6"},
+                                  {"hunts", "12"},
+                                  {"blackouts", "6"},
+                                  {"keys", "8"},
+                                  {"duration", "8 s"},
+                                  {"operations", "400"}},
+                                 heard);
+    INFO(result.property << ": " << result.summary << "\n" << result.details);
+    CHECK(result.verdict == RunVerdict::kPassed);
+  }
+}
+
 TEST_CASE("the auditor finds those who are up, however long the others keep it waiting", "[scenarios]") {
   for (uint64_t seed = 1; seed <= 250; ++seed) {
     INFO("seed " << seed);
