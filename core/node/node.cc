@@ -162,8 +162,7 @@ Result<void> Node::join() {
                id->value);
       return map_.save();
     }
-    if (id.error().code == ErrorCode::kRefused || id.error().code == ErrorCode::kUnsupported)
-      return std::unexpected(id.error());
+    if (id.error().code == ErrorCode::kRefused) return std::unexpected(id.error());
     env::log(env_.trace, env::Level::kWarn, "node", "cannot join through {}: {}", env::to_string(address),
              id.error().message);
     env_.clock.sleep_for(env_.scheduler, kJoinPause);

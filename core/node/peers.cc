@@ -310,8 +310,10 @@ Result<NodeId> Peers::join(const env::Address& address) {
       env_.scheduler, env_.clock.timers(), env_.clock.now() + kJoinTimeout, [&]() -> Result<NodeId> {
         protocol::Answer said;
         std::string buffer;
-        auto stream = TRY(
-            greet(address, {.purpose = protocol::Purpose::kJoin, .incarnation = identity_.incarnation}, said, buffer));
+        auto stream =
+            greet(address, {.purpose = protocol::Purpose::kJoin, .incarnation = identity_.incarnation}, said, buffer);
+        // Whoever refuses a connection does not refuse the node.
+        if (!stream) return fail(ErrorCode::kUnavailable, stream.error().message);
         std::string body;
         Writer writer(body);
         writer.blob(env::to_string(config_.listen));
@@ -319,13 +321,13 @@ Result<NodeId> Peers::join(const env::Address& address) {
         std::string out;
         protocol::PeerFrameWriter frames;
         frames.put(out, FrameType::kJoin, body);
-        TRY(stream->write(as_bytes(out)));
+        TRY((*stream)->write(as_bytes(out)));
         protocol::PeerFrameParser parser;
         for (;;) {
           auto step = parser.next(buffer);
           if (step.progress == Progress::kError) return std::unexpected(step.error);
           if (step.progress == Progress::kMore) {
-            if (TRY(read_more(*stream, buffer, step.need)) == 0)
+            if (TRY(read_more(**stream, buffer, step.need)) == 0)
               return fail(ErrorCode::kClosed, "the other side closed the connection");
             continue;
           }

@@ -52,7 +52,8 @@ class Peers final : public replica::Transport {
   // Suspends until one of them changes.
   Result<void> wait_for_news();
 
-  // Asks the node at that address to be let into its cluster. Returns the id given, and has offered its map. Suspends.
+  // Asks the node at that address to be let into its cluster. Returns the id given, and has offered its map. kRefused:
+  // for good; all else may be different in a moment, or at another address. Suspends.
   Result<NodeId> join(const env::Address& address);
   // kInvalid: the node at that address belongs to another cluster than this one. Success also when it cannot be asked.
   // Suspends.
