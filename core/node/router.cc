@@ -186,7 +186,9 @@ void Router::join(const Pieces& pieces, const Answers& given, const CommandList&
   for (size_t at = 0; at < pieces.all.size(); ++at) {
     const Piece& piece = pieces.all[at];
     if (piece.scatter != SIZE_MAX) {
-      outcomes[piece.scatter][piece.part] = given.outcome(at);
+      // Of a part a refusal is no reply: the other parts may have been executed.
+      const bool refused = given.outcome(at) == Outcome::kDone && given.text(at).starts_with("-CLUSTERDOWN");
+      outcomes[piece.scatter][piece.part] = refused ? Outcome::kNotDone : given.outcome(at);
       texts[piece.scatter][piece.part] = given.text(at);
     } else if (given.outcome(at) == Outcome::kDone) {
       answers.done(piece.command, std::string(given.text(at)));

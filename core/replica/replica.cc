@@ -17,6 +17,7 @@ namespace {
 constexpr Duration kSweepDelay = 250ms;
 constexpr Duration kSlowestCheckpoint = 1s;  // only where chance asks for it
 constexpr std::string_view kSlotsChanged = "the shard's slots have changed";
+constexpr std::string_view kNotBegun = "the shard has not begun yet";
 constexpr std::string_view kGone = "this node has no replica of the shard any more";
 
 raft::LogPosition last_position(const raft::Durable& durable) {
@@ -179,6 +180,8 @@ void Replica::snapshot_failed(ReplicaId to) {
 
 void Replica::propose(Call& call) {
   if (retired_) return call.settle(Outcome::kNotDone, kGone);
+  // What is applied before would be refused, by a reply that a part of a command must not have.
+  if (!machine_->shard().begun()) return refuse(call, kNotBegun);
   std::string payload =
       call.payload.empty() ? call.commands.encode({.epoch = call.epoch, .origin = call.origin}) : call.payload;
   kv::set_log_time(payload, log_time());
