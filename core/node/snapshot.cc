@@ -190,6 +190,7 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   } receiving(replica->receiving_snapshot);
 
   auto& store = replica->checkpoints();
+  TRY(store.remove_others());  // what came of earlier attempts
   const auto checkpoint = store.keep_next();
   const uint64_t id = checkpoint->id();
   auto part = TRY(store.create(id));
