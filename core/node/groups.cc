@@ -104,7 +104,8 @@ Result<void> Groups::open(bool newly_founded) {
   if (newly_founded) TRY(save_identity(env_.disk, identity_));
   log_writer_ = std::make_unique<replica::LogWriter>(env_, *log_);
   for (wal::GroupState& state : log_->take_recovered()) TRY(open_replica(std::move(state)));
-  return follow_map();
+  // What the map says of others waits for the fibers: a removal is waited for in the log.
+  return {};
 }
 
 replica::ReplicaConfig Groups::config_for(GroupId group, uint32_t generation) const {
