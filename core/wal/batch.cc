@@ -50,6 +50,7 @@ void Batch::clear() {
   frame_.resize(kFrameHeaderBytes);
   state_.clear();
   records_ = 0;
+  whole_ = false;
 }
 
 }  // namespace mneme::wal

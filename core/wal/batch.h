@@ -29,6 +29,10 @@ class Batch {
   // The replica is gone, and neither it nor one of an earlier generation begins again.
   void remove_replica(GroupId group, uint32_t generation);
 
+  // One frame however large, at most limits::kMaxFrameBytes, so that a crash leaves all of it or nothing. For entries
+  // that replace what the log has of the same: half of it would lose the other half.
+  void keep_whole() { whole_ = true; }
+
   bool empty() const { return records_ == 0; }
   size_t bytes() const { return frame_.size() - kFrameHeaderBytes + state_.size(); }
   // Keeps the memory.
@@ -41,6 +45,7 @@ class Batch {
   Bytes frame_;  // room for the frame's header, then the records
   Bytes state_;  // the state records again
   uint32_t records_ = 0;
+  bool whole_ = false;
 };
 
 }  // namespace mneme::wal

@@ -57,7 +57,9 @@ Result<void> Log::append(Batch& batch) {
   } appending(*this);
   if (failed_) return std::unexpected(dead());
   if (batch.empty()) return {};
-  if (frame_bound(batch.frame_.size() - kFrameHeaderBytes, batch.state_.size()) <= options_.max_frame_bytes)
+  const uint64_t bound = frame_bound(batch.frame_.size() - kFrameHeaderBytes, batch.state_.size());
+  CHECK(!batch.whole_ || bound <= limits::kMaxFrameBytes);
+  if (batch.whole_ || bound <= options_.max_frame_bytes)
     return append_frame(batch.frame_, batch.state_, batch.records_);
   return append_in_parts(batch);
 }
@@ -225,6 +227,20 @@ Result<void> Log::free_segments() {
     }
     return {};
   });
+}
+
+std::vector<Laggard> Log::laggards() const {
+  std::vector<Laggard> laggards;
+  if (segments_.size() == 1) return laggards;
+  for (const Table::Need& need : table_.needs())
+    if (need.oldest_segment <= segments_.front().number) laggards.push_back({need.group, need.bytes});
+  return laggards;
+}
+
+uint64_t Log::needed_bytes() const {
+  uint64_t total = 0;
+  for (const Table::Need& need : table_.needs()) total += need.bytes;
+  return total;
 }
 
 // One at a time, each durable before the next: a crash must not leave a hole.

@@ -27,7 +27,7 @@ struct Options {
   std::string directory;  // made when it is not there; its parent must be
   size_t segment_bytes = limits::kSegmentBytes;
   // A frame grows no larger, unless by one record. A batch that needs more becomes several frames, each synced: after
-  // a crash any number of them may be there, from the first on.
+  // a crash any number of them may be there, from the first on. Not so one that is to be kept whole.
   size_t max_frame_bytes = limits::kMaxFrameBytes;
   // Whether others hold copies, from which a part that may have been acknowledged can be restored. Without, a damaged
   // last frame counts as torn.
@@ -44,6 +44,12 @@ struct GroupState {
   uint64_t checkpoint_id = 0;
   std::vector<raft::Entry> entries;  // follow the checkpoint without a gap
   bool suspect = false;
+};
+
+// A group that keeps the oldest segment from being freed.
+struct Laggard {
+  GroupId group;
+  uint64_t bytes = 0;  // of the entries that it needs, in all segments; about, see Group::Held
 };
 
 struct SegmentInfo {
@@ -88,6 +94,11 @@ class Log {
   void covered(GroupId group, LogIndex up_to) { table_.covered(group, up_to); }
   // Removes the oldest segments that nothing is needed of; does nothing while another fiber is at it. Suspends.
   Result<void> free_segments();
+  // Who holds the oldest segment up, by id, nobody while it is the only one; what all groups together need of all
+  // segments. One look at every group. A group that needs little stops holding up old segments when its entries after
+  // its checkpoint are appended again, as a batch that is kept whole; one that needs much, when it has a checkpoint.
+  std::vector<Laggard> laggards() const;
+  uint64_t needed_bytes() const;
 
   // For observers.
   uint64_t durable_sequence() const { return next_sequence_ - 1; }

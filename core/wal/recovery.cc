@@ -227,6 +227,11 @@ struct Recovery {
       env::log(env.trace, env::Level::kWarn, "wal", "{}; {}", where,
                repairs() ? "what follows is given up, and every group is suspect until a leader has restored it"
                          : "it is the last one, and taken for one that was never acknowledged");
+    if (repairs()) {
+      // Entries that were appended again, after which the segments that had them were freed, may be behind the cut.
+      log.table_.mark_suspect();
+      log.table_.drop_incomplete();
+    }
     if (auto checked = log.table_.check(); !checked)
       return fail(checked.error().code, fmt::format("{}: {}; restore them from a backup or replace the node",
                                                     log.options_.directory, checked.error().message));
@@ -263,7 +268,6 @@ struct Recovery {
   }
 
   Result<void> repair() {
-    log.table_.mark_suspect();
     const uint64_t last = segments.back().number;
     for (; segments.back().number != cut.segment; segments.pop_back()) void_ones.push_back(segments.back().number);
     return begin(last + 1, cut.segment, cut.offset);

@@ -9,6 +9,19 @@
 
 namespace mneme::wal {
 
+namespace {
+
+// The bytes of those from `from` to `to`.
+uint64_t share(const Group::Held& held, LogIndex from, LogIndex to) {
+  from = std::max(from, held.first);
+  to = std::min(to, held.last);
+  if (to < from) return 0;
+  // The factors are bounded by a segment's size and by how many records it can have.
+  return held.bytes * (to.value - from.value + 1) / (held.last.value - held.first.value + 1);
+}
+
+}  // namespace
+
 Group& Table::group_of(GroupId id) {
   if (cached_ && cached_id_ == id) return *cached_;
   auto [it, created] = groups_.try_emplace(id);
@@ -100,10 +113,11 @@ Result<void> Table::apply_entry(const Record& record, uint64_t segment) {
                                                  index.value, group.checkpoint.index.value));
   if (index <= group.last.index) cut_after(group, index.prev());
   group.last = record.position;
-  if (group.held.empty() || group.held.back().segment != segment)
-    group.held.push_back({segment, index});
-  else
-    group.held.back().last = index;
+  if (group.held.empty() || group.held.back().segment != segment) group.held.push_back({segment, index, index, 0});
+  Group::Held& held = group.held.back();
+  held.first = std::min(held.first, index);
+  held.last = index;
+  held.bytes += kEntryRecordBytes + record.payload.size();
   if (keep_ == Keep::kEntries) group.entries.push_back(entry_of(record));
   return {};
 }
@@ -111,7 +125,10 @@ Result<void> Table::apply_entry(const Record& record, uint64_t segment) {
 void Table::cut_after(Group& group, LogIndex last) {
   group.last.index = last;  // its term is not known; an entry follows at once, or the caller sets it
   group.first_held = std::min(group.first_held, last.next());
-  for (Group::Held& held : group.held) held.last = std::min(held.last, last);
+  for (Group::Held& held : group.held) {
+    held.bytes = share(held, held.first, last);
+    held.last = std::min(held.last, last);
+  }
   while (!group.entries.empty() && group.entries.back().index > last) group.entries.pop_back();
 }
 
@@ -256,6 +273,14 @@ Result<void> Table::check() const {
   return {};
 }
 
+void Table::drop_incomplete() {
+  for (auto& [id, group] : groups_)
+    if (group.first_held > group.checkpoint.index.next()) {
+      CHECK(group.suspect);
+      restart(group, group.checkpoint);
+    }
+}
+
 uint32_t Table::summary_records() const {
   const auto begun =
       std::count_if(groups_.begin(), groups_.end(), [](const auto& g) { return g.second.generation > 0; });
@@ -299,6 +324,20 @@ uint64_t Table::oldest_needed(uint64_t none) const {
         break;
       }
   return oldest;
+}
+
+std::vector<Table::Need> Table::needs() const {
+  std::vector<Need> needs;
+  for (const auto& [id, group] : groups_) {
+    Need need{id, 0, 0};
+    for (const Group::Held& held : group.held) {
+      if (held.last <= group.covered) continue;
+      if (need.oldest_segment == 0) need.oldest_segment = held.segment;
+      need.bytes += share(held, group.covered.next(), held.last);
+    }
+    if (need.oldest_segment != 0) needs.push_back(need);
+  }
+  return needs;
 }
 
 void Table::freed(uint64_t segment) {

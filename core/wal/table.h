@@ -26,7 +26,9 @@ struct Group {
   LogIndex covered;        // entries up to here are not needed
   struct Held {
     uint64_t segment;
+    LogIndex first;  // after `last` when all were replaced
     LogIndex last;
+    uint64_t bytes;  // of the records from `first` to `last`; where some were replaced, taken as equally large
   };
   std::vector<Held> held;            // which segments have entries that were not replaced since, ascending
   std::vector<raft::Entry> entries;  // after the checkpoint; recovery only
@@ -61,6 +63,8 @@ class Table {
 
   // kCorrupt: a group's entries do not reach back to its checkpoint.
   [[nodiscard]] Result<void> check() const;
+  // What check() refuses loses its entries instead. Only for suspect groups, whose entries others give them again.
+  void drop_incomplete();
   // Records for a summary frame.
   [[nodiscard]] Bytes summary() const;
   uint32_t summary_records() const;
@@ -72,6 +76,13 @@ class Table {
   void covered(GroupId group, LogIndex up_to);
   // The oldest segment with an entry that is needed; `none` when there is none.
   [[nodiscard]] uint64_t oldest_needed(uint64_t none) const;
+  // What each group needs of the segments, about; only groups that need something, by id.
+  struct Need {
+    GroupId group;
+    uint64_t oldest_segment;
+    uint64_t bytes;
+  };
+  [[nodiscard]] std::vector<Need> needs() const;
   void freed(uint64_t segment);
   // From now on as a writer needs it.
   void forget_entries();

@@ -158,6 +158,163 @@ TEST_CASE("segments follow one another, and are freed once checkpoints cover the
   });
 }
 
+namespace {
+
+// Three entries of group two at the log's beginning, then many of group one, of which only the last is needed.
+struct Lagging {
+  World w;
+  std::vector<raft::Entry> idle;
+  Batch batch;
+  static constexpr uint64_t kLast = 60;
+
+  Lagging() {
+    w.options.max_frame_bytes = 1024;
+    for (uint64_t i = 1; i <= 3; ++i) idle.push_back(entry(i, 4, std::string(600, static_cast<char>('0' + i))));
+  }
+  void begin(Log& log) {
+    batch.clear();
+    batch.hard_state(kTwo, {Term(4), ReplicaId(2)});
+    batch.entries(kTwo, 0, idle);
+    put(log, batch);
+  }
+  void write(Log& log) {
+    for (uint64_t i = 1; i <= kLast; ++i) append_entry(log, batch, kOne, entry(i, 1, std::string(500, 'w')));
+    batch.clear();
+    batch.checkpoint(kOne, {LogIndex(kLast - 1), Term(1)}, 1);
+    put(log, batch);
+    log.covered(kOne, LogIndex(kLast - 1));
+  }
+  void append_again(Log& log) {
+    batch.clear();
+    batch.keep_whole();
+    batch.entries(kTwo, 0, idle);
+    const auto done = log.append(batch);  // may be cancelled by a crash, which no macro may see
+    REQUIRE(done.has_value());
+  }
+};
+
+bool all_there(const std::vector<GroupState>& groups, const std::vector<raft::Entry>& idle) {
+  return groups.size() == 2 && groups[1].hard_state == raft::HardState{Term(4), ReplicaId(2)} &&
+         groups[1].checkpoint.index == LogIndex(0) &&
+         std::equal(groups[1].entries.begin(), groups[1].entries.end(), idle.begin(), idle.end(), same);
+}
+
+}  // namespace
+
+TEST_CASE("a group whose entries are appended again holds up no segment from before", "[wal]") {
+  Lagging l;
+  l.w.run([&] {
+    {
+      auto log = l.w.opened();
+      l.begin(*log);
+      CHECK(log->laggards().empty());  // there is one segment only
+      CHECK(log->needed_bytes() == 3 * 640);
+      l.write(*log);
+      REQUIRE(log->free_segments().has_value());
+      CHECK(log->segments().front().number == 1);
+      auto laggards = log->laggards();
+      REQUIRE(laggards.size() == 1);
+      CHECK(laggards[0].group == kTwo);
+      CHECK(laggards[0].bytes == 3 * 640);
+      CHECK(log->needed_bytes() == 3 * 640 + 540);
+      const uint64_t frames = log->durable_sequence();
+      const uint64_t segment = log->segments().back().number;
+      l.append_again(*log);
+      CHECK(log->durable_sequence() - frames == 1 + log->segments().back().number - segment);  // and summaries
+      CHECK(log->laggards().empty());
+      CHECK(log->needed_bytes() == 3 * 640 + 540);
+      REQUIRE(log->free_segments().has_value());
+      CHECK(log->segments().size() <= 2);
+    }
+    CHECK(all_there(l.w.opened()->take_recovered(), l.idle));
+  });
+}
+
+TEST_CASE("what is needed of a segment that a checkpoint or a replacement cuts counts in proportion", "[wal]") {
+  World w;
+  w.options.segment_bytes = 64 * 1024;
+  w.run([&] {
+    auto log = w.opened();
+    Batch batch;
+    for (uint64_t i = 1; i <= 10; ++i) append_entry(*log, batch, kOne, entry(i, 1, std::string(60, 'x')));
+    CHECK(log->needed_bytes() == 1000);
+    batch.clear();
+    batch.checkpoint(kOne, {LogIndex(4), Term(1)}, 1);
+    put(*log, batch);
+    log->covered(kOne, LogIndex(4));
+    CHECK(log->needed_bytes() == 600);
+    append_entry(*log, batch, kOne, entry(6, 2, std::string(160, 'y')));
+    CHECK(log->needed_bytes() == 700 * 2 / 6);  // 5 entries of 100 bytes and one of 200, the last 2 of these 6
+    batch.clear();
+    batch.restart(kOne, {LogIndex(50), Term(2)}, 2);
+    put(*log, batch);
+    CHECK(log->needed_bytes() == 0);
+  });
+}
+
+TEST_CASE("a crash anywhere in appending again and freeing what that spares loses nothing", "[wal]") {
+  for (const auto kind : {MemoryDisk::Crash::kKill, MemoryDisk::Crash::kPowerLoss}) {
+    bool crashed = true;
+    for (uint64_t at = 1; crashed; ++at) {
+      Lagging l;
+      l.w.run([&] {
+        {
+          auto log = l.w.opened();
+          l.begin(*log);
+          l.write(*log);
+          l.w.disk.crash_at(l.w.disk.operations + at, kind);
+          try {
+            l.append_again(*log);
+            const auto freed = log->free_segments();
+            REQUIRE(freed.has_value());
+            REQUIRE(log->segments().size() <= 2);
+            append_entry(*log, l.batch, kOne, entry(Lagging::kLast + 1, 1, "after"));
+            crashed = false;
+          } catch (const fiber::Cancelled&) {
+          }
+        }
+        l.w.disk.restart();
+        CAPTURE(at);
+        const auto groups = l.w.opened()->take_recovered();
+        REQUIRE(all_there(groups, l.idle));
+        CHECK(groups[0].entries.size() >= 1);
+      });
+    }
+  }
+}
+
+TEST_CASE("entries appended again behind damage are given up with the rest, not refused", "[wal]") {
+  Lagging l;
+  l.w.options.has_peers = true;
+  l.w.run([&] {
+    uint64_t damaged = 0;
+    {
+      auto log = l.w.opened();
+      l.begin(*log);
+      l.write(*log);
+      damaged = log->append_offset();
+      append_entry(*log, l.batch, kOne, entry(Lagging::kLast + 1, 1, "damaged later"));
+      REQUIRE(log->append_offset() > damaged);
+      l.append_again(*log);
+      append_entry(*log, l.batch, kOne, entry(Lagging::kLast + 2, 1, "shows that all was synced"));
+      REQUIRE(log->free_segments().has_value());
+    }
+    const auto files = l.w.disk.files();
+    l.w.disk.flip(files.front(), damaged + 200, 1);
+    for (int life = 0; life < 2; ++life) {
+      auto log = l.w.open();
+      INFO((log ? "" : log.error().message));
+      REQUIRE(log.has_value());
+      const auto groups = (*log)->take_recovered();
+      REQUIRE(groups.size() == 2);
+      CHECK(groups[1].suspect);
+      CHECK(groups[1].hard_state == raft::HardState{Term(4), ReplicaId(2)});
+      CHECK(groups[1].entries.empty());
+      CHECK(groups[0].checkpoint.index == LogIndex(Lagging::kLast - 1));
+    }
+  });
+}
+
 TEST_CASE("a frame larger than a segment gets a segment of its size, and a larger batch several frames", "[wal]") {
   for (size_t max_frame : {size_t{4096}, limits::kMaxFrameBytes}) {
     World w;

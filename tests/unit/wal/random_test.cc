@@ -209,7 +209,10 @@ class Program {
     if (random_.chance(20) && !accepted(log.prepare_next())) return false;
     Batch batch;
     batch_begins_.push_back(states_.size() - 1);
-    for (uint64_t ops = 1 + random_.below(5); ops > 0; --ops) add_operation(batch);
+    if (random_.chance(10))
+      append_again(batch);
+    else
+      for (uint64_t ops = 1 + random_.below(5); ops > 0; --ops) add_operation(batch);
     if (!accepted(log.append(batch))) return false;
     acknowledged_ = states_.size() - 1;
     if (random_.chance(20)) {
@@ -223,6 +226,14 @@ class Program {
     if (result) return true;
     if (!failing_ || result.error().code != ErrorCode::kIo) violation_ = "refused: " + result.error().message;
     return false;
+  }
+
+  // Changes nothing but where the entries stand.
+  void append_again(Batch& batch) {
+    const auto group = states_.back().groups.find(first_group_ + random_.below(3));
+    if (group == states_.back().groups.end()) return;
+    batch.keep_whole();
+    batch.entries(GroupId(group->first), group->second.generation, group->second.entries);
   }
 
   void add_operation(Batch& batch) {
