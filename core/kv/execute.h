@@ -9,7 +9,6 @@
 #include <string>
 
 #include "core/kv/command.h"
-#include "core/kv/scan_cursors.h"
 #include "core/kv/store.h"
 
 namespace mneme::kv {
@@ -18,8 +17,7 @@ struct Reading {
   const Store& store;
   // From when TTL counts. A key that exists by log time but whose expiry is not after this sets expiry_due.
   int64_t now_ms = 0;
-  ScanCursors* cursors = nullptr;  // without them SCAN is refused
-  uint64_t pick = 0;               // what RANDOMKEY picks by
+  uint64_t pick = 0;  // what RANDOMKEY picks by
   bool expiry_due = false;
 
   std::optional<Value> find(std::string_view key);

@@ -130,36 +130,6 @@ std::optional<std::string_view> parse_scan_options(Args words, ScanOptions& opti
   return {};
 }
 
-void scan(Args args, Reading& reading, std::string& out) {
-  if (reading.cursors == nullptr) return put_error(out, kNotInTransaction);
-  auto cursor = parse_cursor(args[1]);
-  if (!cursor) return put_error(out, "ERR invalid cursor");
-  ScanOptions options;
-  if (auto wrong = parse_scan_options(args.subspan(2), options)) return put_error(out, *wrong);
-  ArrayReply reply;
-  std::string goes_on_from;
-  bool more = false;
-  reading.store.visit(reading.cursors->position(*cursor), [&](std::string_view key, const Value& value) {
-    if (options.count-- == 0 || reply.too_long()) {
-      goes_on_from = key;
-      more = true;
-      return false;
-    }
-    if (value.expire_at_ms != 0 && value.expire_at_ms <= reading.now_ms) reading.expiry_due = true;
-    if (options.strings && glob_matches(options.pattern, key)) reply.add(key);
-    return true;
-  });
-  uint64_t next = 0;
-  if (more) {
-    next = reading.cursors->advance(*cursor, std::move(goes_on_from));
-  } else {
-    reading.cursors->finish(*cursor);
-  }
-  put_array(out, 2);
-  put_bulk(out, std::to_string(next));
-  reply.write(out);
-}
-
 // One call's work, whatever COUNT says.
 constexpr size_t kMaxScannedKeys = 16 * 1024;
 constexpr size_t kEnoughScanBytes = limits::kMiB;
@@ -316,7 +286,7 @@ void execute_read(CommandId id, Args args, Reading& reading, std::string& out) {
     case CommandId::kExpiretime: return time_to_live(args[1], TimeForm::kAtSeconds, reading, out);
     case CommandId::kPexpiretime: return time_to_live(args[1], TimeForm::kAtMs, reading, out);
     case CommandId::kType: return put_simple(out, reading.find(args[1]) ? "string" : "none");
-    case CommandId::kScan: return scan(args, reading, out);
+    case CommandId::kScan: return put_error(out, kNotInTransaction);  // nodes do it, by mneme.scan
     case CommandId::kScanSlots: return scan_slots(args, reading, out);
     case CommandId::kKeys: return list_keys(args[1], reading, out);
     case CommandId::kRange: return range(args, reading, out);

@@ -307,10 +307,7 @@ bool StateMachine::read(const CommandSpec& spec, Args args, const ReadOptions& o
     put_error(out, kNotServed);
     return false;
   }
-  Reading reading{.store = table_,
-                  .now_ms = std::max(options.now_ms, log_time_ms()),
-                  .cursors = options.cursors,
-                  .pick = options.pick};
+  Reading reading{.store = table_, .now_ms = std::max(options.now_ms, log_time_ms()), .pick = options.pick};
   execute_read(spec.id, args, reading, out);
   return reading.expiry_due;
 }

@@ -101,9 +101,8 @@ class StateMachine {
   bool serves(const CommandSpec& spec, Args args) const;
 
   struct ReadOptions {
-    int64_t now_ms = 0;              // the caller's estimate of the time; log time counts if it is later
-    ScanCursors* cursors = nullptr;  // for SCAN
-    uint64_t pick = 0;               // for RANDOMKEY
+    int64_t now_ms = 0;  // the caller's estimate of the time; log time counts if it is later
+    uint64_t pick = 0;   // for RANDOMKEY
   };
   // Executes a command that check() returned with flag kRead, or refuses it for a key that is not the shard's. True
   // when a key it met is due to expire (see above).

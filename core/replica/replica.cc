@@ -75,7 +75,6 @@ Replica::Replica(const Shared& shared, ReplicaConfig config, raft::Durable durab
       checkpoints_(env_, config_.directory),
       machine_(std::move(machine)),
       raft_(config_.raft, durable, env_.clock.now(), env_.random, env_.trace),
-      cursors_(env_.random.draw(Site::kScanCursors, config_.raft.id.value, config_.group.value)),
       leader_changed_(env_.scheduler),
       proposals_settled_(env_.scheduler),
       tick_(*this),
@@ -467,8 +466,8 @@ bool Replica::serve(Call& call) {
   }
   // Only a leader estimates the time, because only it can commit that. A follower goes by the log's.
   const bool leads = raft_.role() == raft::Role::kLeader;
-  const kv::StateMachine::ReadOptions options{
-      .now_ms = leads ? log_time() : machine_->log_time_ms(), .cursors = &cursors_, .pick = read_contexts_};
+  const kv::StateMachine::ReadOptions options{.now_ms = leads ? log_time() : machine_->log_time_ms(),
+                                              .pick = read_contexts_};
   bool due = false;
   for (const CommandList::Item& item : call.commands.items())
     call.replies.add_with([&](std::string& out) {

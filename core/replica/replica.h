@@ -18,7 +18,6 @@
 #include "core/env/env.h"
 #include "core/fiber/scope.h"
 #include "core/fiber/sync.h"
-#include "core/kv/scan_cursors.h"
 #include "core/kv/state_machine.h"
 #include "core/raft/raft.h"
 #include "core/replica/call.h"
@@ -194,7 +193,6 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   std::shared_ptr<kv::StateMachine> machine_;
   raft::Raft raft_;
   LogClock clock_;
-  kv::ScanCursors cursors_;
   fiber::Condition leader_changed_;
   fiber::Condition proposals_settled_;
   struct Tick : fiber::Timer {

@@ -1,5 +1,6 @@
 #include <set>
 
+#include "core/kv/scan_cursors.h"
 #include "tests/test.h"
 #include "tests/unit/kv/support.h"
 
@@ -166,80 +167,6 @@ TEST_CASE("replies that several values add up to are bounded") {
   CHECK(d.read({"RANGE", "", "", "LIMIT", "1"}).size() > limits::kMaxValueBytes);
 }
 
-namespace {
-
-struct ScanReply {
-  std::string cursor;
-  Words keys;
-};
-
-// Of keys without line ends.
-ScanReply parse_scan(const std::string& reply) {
-  Words lines;
-  for (size_t at = 0; at < reply.size();) {
-    size_t end = reply.find("\r\n", at);
-    lines.push_back(reply.substr(at, end - at));
-    at = end + 2;
-  }
-  ScanReply parsed{lines.at(2), {}};
-  for (size_t i = 5; i < lines.size(); i += 2) parsed.keys.push_back(lines[i]);
-  return parsed;
-}
-
-}  // namespace
-
-TEST_CASE("SCAN visits every key that is there throughout, once, whatever is added and removed meanwhile") {
-  Driver d;
-  ScanCursors cursors(7);
-  for (int i = 0; i < 500; ++i) d.run({"SET", "stays" + std::to_string(i), "v"});
-  std::map<std::string, int> seen;
-  std::string cursor = "0";
-  int n = 0;
-  do {
-    ScanReply reply = parse_scan(d.read({"SCAN", cursor, "COUNT", "7"}, 0, &cursors));
-    for (const std::string& key : reply.keys) ++seen[key];
-    cursor = reply.cursor;
-    d.run({"SET", "new" + std::to_string(n), "v"});
-    if (n > 3) d.run({"DEL", "new" + std::to_string(n - 3)});
-    ++n;
-  } while (cursor != "0");
-  for (int i = 0; i < 500; ++i) CHECK(seen["stays" + std::to_string(i)] == 1);
-  CHECK(cursors.size() <= 2);
-}
-
-TEST_CASE("SCAN filters by pattern and type and refuses bad options as Redis does") {
-  Driver d;
-  ScanCursors cursors(7);
-  d.run({"MSET", "a", "", "b", "", "ab", ""});
-  auto scan = [&](Words words) {
-    words.insert(words.begin(), "SCAN");
-    return d.read(words, 0, &cursors);
-  };
-  CHECK(scan({"0", "MATCH", "a*"}) == "*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$2\r\nab\r\n");
-  CHECK(scan({"0", "TYPE", "hash"}) == "*2\r\n$1\r\n0\r\n*0\r\n");
-  CHECK(scan({"0", "type", "STRING", "count", "1000"}) == "*2\r\n$1\r\n0\r\n*3\r\n$1\r\na\r\n$2\r\nab\r\n$1\r\nb\r\n");
-  CHECK(scan({"x"}) == error("ERR invalid cursor"));
-  CHECK(scan({" 1"}) == error("ERR invalid cursor"));
-  CHECK(scan({"99999999999999999999"}) == error("ERR invalid cursor"));
-  CHECK(scan({"0", "COUNT", "0"}) == error("ERR syntax error"));
-  CHECK(scan({"0", "COUNT", "x"}) == error("ERR value is not an integer or out of range"));
-  CHECK(scan({"0", "COUNT"}) == error("ERR syntax error"));
-  CHECK(scan({"0", "FOO", "1"}) == error("ERR syntax error"));
-}
-
-TEST_CASE("a SCAN cursor may be used twice, and an unknown one starts again") {
-  Driver d;
-  ScanCursors cursors(7);
-  for (int i = 0; i < 10; ++i) d.run({"SET", "k" + std::to_string(i), ""});
-  std::string first = d.read({"SCAN", "0", "COUNT", "4"}, 0, &cursors);
-  std::string cursor = parse_scan(first).cursor;
-  ScanReply once = parse_scan(d.read({"SCAN", cursor, "COUNT", "4"}, 0, &cursors));
-  ScanReply again = parse_scan(d.read({"SCAN", cursor, "COUNT", "4"}, 0, &cursors));
-  CHECK(once.keys == Words{"k4", "k5", "k6", "k7"});
-  CHECK(again.keys == once.keys);
-  CHECK(parse_scan(d.read({"SCAN", "12345", "COUNT", "4"}, 0, &cursors)).keys == parse_scan(first).keys);
-}
-
 TEST_CASE("scan cursors are bounded in number and bytes, the least recently used going first") {
   ScanCursors cursors(7);
   uint64_t kept = cursors.advance(0, "kept");
@@ -280,6 +207,8 @@ TEST_CASE("mneme.scan goes over the keys of some slots in key order and says whe
   // COUNT counts keys of the slots, the key to go on from may be of another.
   CHECK(scan_slots(d, {"", "4813", "4814", "COUNT", "1"}) == "*2\r\n$3\r\nfoo\r\n*1\r\n$3\r\nbaz\r\n");
   CHECK(scan_slots(d, {"", "0", "16384", "MATCH", "ba?"}) == "*2\r\n_\r\n*2\r\n$3\r\nbar\r\n$3\r\nbaz\r\n");
+  CHECK(scan_slots(d, {"", "0", "16384", "match", "b*", "type", "STRING", "count", "99"}) ==
+        "*2\r\n_\r\n*2\r\n$3\r\nbar\r\n$3\r\nbaz\r\n");
   CHECK(scan_slots(d, {"", "0", "16384", "TYPE", "list"}) == "*2\r\n_\r\n*0\r\n");
 }
 
@@ -289,7 +218,14 @@ TEST_CASE("mneme.scan refuses what it cannot read, and clients") {
     CHECK(scan_slots(d, words) == error("ERR Invalid slot"));
   CHECK(scan_slots(d, {"", "0", "5", "COUNT"}) == error("ERR syntax error"));
   CHECK(scan_slots(d, {"", "0", "5", "COUNT", "0"}) == error("ERR syntax error"));
+  CHECK(scan_slots(d, {"", "0", "5", "COUNT", "x"}) == error("ERR value is not an integer or out of range"));
+  CHECK(scan_slots(d, {"", "0", "5", "FOO", "1"}) == error("ERR syntax error"));
   CHECK(d.read({"mneme.scan", "", "0", "5"}).starts_with("-ERR unknown command"));
+}
+
+TEST_CASE("SCAN itself goes over all shards, so that the state machine of one refuses it") {
+  Driver d;
+  CHECK(d.read({"SCAN", "0"}) == error("ERR Command not allowed inside a transaction"));
 }
 
 TEST_CASE("mneme.scan looks at a bounded number of keys in one call") {

@@ -101,13 +101,13 @@ class Driver {
     return id;
   }
   // A read outside the log. Write commands give their check's error or "not a read".
-  std::string read(const Words& words, int64_t now_ms = 0, ScanCursors* cursors = nullptr) {
+  std::string read(const Words& words, int64_t now_ms = 0) {
     std::string out;
     auto args = views(words);
     const CommandSpec* spec = check(args, out);
     if (spec == nullptr) return out;
     if (!spec->is(kRead)) return "not a read";
-    due = machine_->read(*spec, args, {.now_ms = now_ms, .cursors = cursors}, out);
+    due = machine_->read(*spec, args, {.now_ms = now_ms}, out);
     return out;
   }
   StateMachine& machine() { return *machine_; }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/limits.h"
 #include "core/kv/execute.h"
 #include "core/kv/table.h"
 #include "core/protocol/reply.h"
