@@ -239,7 +239,7 @@ std::vector<Laggard> Log::laggards() const {
 
 uint64_t Log::needed_bytes() const {
   uint64_t total = 0;
-  for (const Table::Need& need : table_.needs()) total += need.bytes;
+  for (const Table::Need& need : table_.needs()) total += need.bytes + 2 * kSector;
   return total;
 }
 

@@ -1,7 +1,8 @@
 // One write-ahead log, shared by all Raft groups of a reactor; format.h has the bytes and the rules.
 //
-// One fiber appends. Others may prepare the next segment and free old ones meanwhile. Calls that suspend are not
-// cancellable in the middle of disk operations, and waiting for one another they are: nothing has happened then.
+// One fiber appends. Others may prepare the next segment and free old ones meanwhile; which are not needed any more
+// follows from covered() and from what is appended. Calls that suspend are not cancellable in the middle of disk
+// operations, and waiting for one another they are: nothing has happened then.
 //
 // A write or sync that fails leaves the file's content unknown: that call fails with kIo, so do all later ones, and the
 // owner must end the node. Recovery in the next life rewrites what it keeps, so that nothing is believed because it was
@@ -95,8 +96,9 @@ class Log {
   // Removes the oldest segments that nothing is needed of; does nothing while another fiber is at it. Suspends.
   Result<void> free_segments();
   // Who holds the oldest segment up, by id, nobody while it is the only one; what all groups together need of all
-  // segments. One look at every group. A group that needs little stops holding up old segments when its entries after
-  // its checkpoint are appended again, as a batch that is kept whole; one that needs much, when it has a checkpoint.
+  // segments, with what frames of their own would add. One look at every group. A group that needs little stops holding
+  // up old segments when its entries after its checkpoint are appended again, as a batch that is kept whole; one that
+  // needs much, when it has a checkpoint.
   std::vector<Laggard> laggards() const;
   uint64_t needed_bytes() const;
 
