@@ -39,7 +39,7 @@ class MachineRandom final : public env::Random {
  private:
   // Sites that are asked only now and then fire more often.
   static uint32_t weight_of(Site site) {
-    if (site == Site::kSnapshotFirst) return 25;
+    if (site == Site::kSnapshotFirst || site == Site::kEagerRewrite) return 25;
     return site == Site::kSlowCheckpoint ? 10 : 1;
   }
   uint64_t key(Site site) const { return (static_cast<uint64_t>(site) << 32) + machine_.actor(); }

@@ -40,6 +40,7 @@ enum class Site : uint32_t {
   kEagerCompact = 110,    // replica: keep no entries behind a checkpoint
   kSlowCheckpoint = 111,  // replica: take long over a checkpoint
   kSnapshotFirst = 112,   // raft: begin with a snapshot where a probe would do
+  kEagerRewrite = 113,    // laggards: empty the log's oldest segment although the log is short
   // Of the client library.
   kClientPause = 200,  // cause: call, attempt; or peer, attempt
   kClientNode = 201,   // whom to ask when any will do; cause: call, attempt
@@ -119,7 +120,8 @@ class Chance {
   X(rest_ended)                      \
   X(follower_read_requested)         \
   X(follower_read_answered)          \
-  X(lease_read_answered)
+  X(lease_read_answered)             \
+  X(laggard_rewritten)
 
 enum class Probe : uint16_t {
 #define X(name) name,

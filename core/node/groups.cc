@@ -103,6 +103,7 @@ Result<void> Groups::open(bool newly_founded) {
                              .must_exist = !newly_founded}));
   if (newly_founded) TRY(save_identity(env_.disk, identity_));
   log_writer_ = std::make_unique<replica::LogWriter>(env_, *log_);
+  laggards_ = std::make_unique<replica::Laggards>(env_, *log_writer_, [this](GroupId group) { return hold(group); });
   for (wal::GroupState& state : log_->take_recovered()) TRY(open_replica(std::move(state)));
   // What the map says of others waits for the fibers: a removal is waited for in the log.
   return {};
@@ -146,6 +147,7 @@ void Groups::start(fiber::Scope& scope) {
   scope.spawn("segments", [this] { return log_writer_->run_segments(); });
   scope.spawn("replicas", [this] { return driver_.run(); });
   for (int i = 0; i < kCheckpointFibers; ++i) scope.spawn("checkpoints", [this] { return driver_.run_checkpoints(); });
+  scope.spawn("laggards", [this] { return laggards_->run(); });
   scope.spawn("groups", [this] { return keep_replicas(); });
   scope.spawn("watch", [this] { return keep_watch(); });
   scope.spawn("map", [this]() -> Result<void> {

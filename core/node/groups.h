@@ -18,6 +18,7 @@
 #include "core/node/map_cache.h"
 #include "core/replica/driver.h"
 #include "core/replica/forwarded.h"
+#include "core/replica/laggards.h"
 #include "core/replica/log_writer.h"
 #include "core/replica/replica.h"
 
@@ -95,6 +96,7 @@ class Groups final : private replica::Host {
   replica::Driver driver_;  // outlives what the log writer still has to complete
   std::unique_ptr<wal::Log> log_;
   std::unique_ptr<replica::LogWriter> log_writer_;
+  std::unique_ptr<replica::Laggards> laggards_;
   std::map<GroupId, std::shared_ptr<replica::Replica>> replicas_;
   std::deque<Birth> births_;
   std::map<GroupId, Instant> awaited_;  // since when the map has given a replica that a split here may yet make

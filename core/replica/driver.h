@@ -1,5 +1,5 @@
-// The fixed set of fibers that serves all replicas of a reactor, however many there are: one lets each replica that has
-// work take its turn, some write checkpoints.
+// The fibers that serve all replicas of a reactor, their number the same however many replicas there are: one lets each
+// replica that has work take its turn, some write checkpoints. (More are in log_writer.h and laggards.h.)
 //
 // A replica asks for a turn when something has arrived for it; turns are taken after the fibers that are ready now have
 // run, so that what arrives together is handled together, in the order in which they were asked for.

@@ -10,14 +10,23 @@ constexpr Duration kLatestFlush = 20ms;  // only where chance asks for it
 }  // namespace
 
 wal::Batch& LogWriter::batch() {
-  bool start_new = waiting_.empty() || waiting_.back()->batch.bytes() >= kEnoughBytes;
+  bool start_new = waiting_.empty() || waiting_.back()->closed || waiting_.back()->batch.bytes() >= kEnoughBytes;
   if (!start_new && !waiting_.back()->completions.empty() && env_.random.rarely(Site::kShortBatch, frames_))
     start_new = true;
-  if (start_new) {
-    ++frames_;
-    waiting_.push_back(spare_ ? std::move(spare_) : std::make_unique<Frame>());
-  }
-  return waiting_.back()->batch;
+  return start_new ? begin_frame().batch : waiting_.back()->batch;
+}
+
+LogWriter::Frame& LogWriter::begin_frame() {
+  ++frames_;
+  waiting_.push_back(spare_ ? std::move(spare_) : std::make_unique<Frame>());
+  return *waiting_.back();
+}
+
+wal::Batch& LogWriter::batch_of_its_own() {
+  Frame& frame = begin_frame();
+  frame.closed = true;
+  frame.batch.keep_whole();
+  return frame.batch;
 }
 
 void LogWriter::when_durable(Durable durable) {
@@ -33,6 +42,7 @@ Result<void> LogWriter::run() {
       env_.clock.sleep_for(env_.scheduler, env_.random.draw_below(kLatestFlush, Site::kLateFlush, frames_, 0));
     std::unique_ptr<Frame> frame = std::move(waiting_.front());
     waiting_.pop_front();
+    const uint64_t segment = log_.segments().back().number;
     while (!frame->batch.empty()) {
       auto appended = log_.append(frame->batch);
       if (appended) break;
@@ -47,9 +57,11 @@ Result<void> LogWriter::run() {
       return appended;
     }
     if (!log_.next_prepared()) segment_work_.notify_one();
+    if (log_.segments().back().number != segment) segment_begun_.notify_all();
     for (Durable& durable : frame->completions) durable();
     frame->completions.clear();
     frame->batch.clear();
+    frame->closed = false;
     spare_ = std::move(frame);
   }
 }

@@ -8,6 +8,7 @@
 #include "core/base/limits.h"
 #include "core/kv/errors.h"
 #include "core/raft/text.h"
+#include "core/wal/record.h"
 
 namespace mneme::replica {
 
@@ -104,12 +105,14 @@ void Replica::retire() {
   while (!reading_.empty()) reading_.begin()->second->settle(Outcome::kNotDone, kGone);
   while (!confirmed_.empty()) confirmed_.front().call->settle(Outcome::kNotDone, kGone);
   leader_changed_.notify_all();
+  if (auto asked = std::exchange(appending_again_, nullptr)) asked->done.set(false);
 }
 
 Result<void> Replica::turn() {
   raft_.tick(env_.clock.now());
   moved();
   TRY(process());
+  append_again();
   arm_timer();
   return {};
 }
@@ -514,6 +517,43 @@ void Replica::note_leader() {
     leader_changed_.notify_all();
     host_.leader_changed(*this);
   }
+}
+
+// --- Segments of the log that this replica holds up
+
+void Replica::leave_old_segments(uint64_t most_bytes) {
+  if (retired_) return;
+  if (!appending_again_) appending_again_ = std::make_shared<Appending>(env_.scheduler, most_bytes);
+  const std::shared_ptr<Appending> asked = appending_again_;  // this replica may be gone before this fiber goes on
+  wake();
+  asked->done.wait();
+}
+
+// After the turn's work raft has handed out its whole log. So what it has in memory is what the write-ahead log will
+// say of the group when everything encoded so far is durable, whether it is already or not: all of it again, behind
+// that, replaces each entry by itself. Until that is durable the old segments are needed, and therefore stay.
+void Replica::append_again() {
+  if (!appending_again_) return;
+  if (raft_.has_ready()) return wake();
+  const std::shared_ptr<Appending> asked = std::exchange(appending_again_, nullptr);
+  // The record of a checkpoint may be in front of this already, and no entry that it covers may follow it. When it is
+  // complete there is less to be appended again, or nothing.
+  if (taking_checkpoint_) return asked->done.set(false);
+  CHECK(raft_.first_index() <= checkpoint_.index.next());
+  std::vector<raft::Entry> entries;
+  uint64_t bytes = 0;
+  for (LogIndex index = checkpoint_.index.next(); index <= raft_.last_index(); index = index.next()) {
+    entries.push_back(raft_.entry_at(index));
+    bytes += wal::kEntryRecordBytes + entries.back().payload_bytes();
+    if (bytes > asked->most_bytes) {
+      if (machine_->applied() > checkpoint_.index) want_checkpoint();
+      return asked->done.set(false);
+    }
+  }
+  if (entries.empty()) return asked->done.set(false);
+  log_.batch_of_its_own().entries(config_.group, config_.raft.id.generation(), entries);
+  env_.trace.reached(Probe::laggard_rewritten);
+  log_.when_durable([asked] { asked->done.set(true); });
 }
 
 // --- Checkpoints

@@ -1,11 +1,14 @@
-// One replica of one group: Raft, its log, and the state machine that the committed entries drive.
+// One replica of one group, of which a node has many: Raft, its part of the log that they share, and the state machine
+// that the committed entries drive.
 //
 // Raft and the state machine are pure; this is the shell that moves things between them, the log and the other
 // replicas. Everything here runs on one reactor. step(), propose() and read() never suspend; what they cause is done in
-// the replica's next turn (driver.h).
+// the replica's next turn (driver.h). Calls that suspend say so; whoever makes them holds the replica, which may be
+// removed meanwhile.
 //
-// Reads are linearizable: a batch of reads is answered by the leader from its state once a round of heartbeats (thesis
-// 6.4) has shown that it still leads and everything committed before is applied. A read that meets a key whose time has
+// Reads are linearizable: a batch of reads is answered from the state once it is certain what was committed before them
+// and all of that is applied: at the leader after a round of heartbeats (thesis 6.4), or at once under a lease, at a
+// follower when the leader has answered (raft::Raft::read_index()). A leader's read that meets a key whose time has
 // come first commits the time.
 #pragma once
 
@@ -126,6 +129,9 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   void campaign();
   // raft::Raft::wake().
   void end_rest();
+  // Makes it need no segment of the log but those of its last entries: appends the entries after its checkpoint again
+  // when they are at most so many bytes, and otherwise asks for a checkpoint. Suspends until the former are durable.
+  void leave_old_segments(uint64_t most_bytes);
   // Suspends until it is known what became of all that was proposed here.
   void wait_for_proposals() {
     proposals_settled_.wait_until([this] { return proposed_.empty(); });
@@ -172,6 +178,7 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   void settle_applied(const raft::Entry& entry);
   void note_leader();
   void want_checkpoint() { driver_.wants_checkpoint(*this); }
+  void append_again();
   Result<void> take_checkpoint();  // suspends
   int64_t log_time();
 
@@ -209,6 +216,14 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   ReplicaId leader_seen_;
   Call* replying_ = nullptr;  // whose replies the entry being applied gives
   std::vector<Staged> staged_;
+
+  // Asked for by leave_old_segments(); done in the next turn.
+  struct Appending {
+    Appending(fiber::Scheduler& scheduler, uint64_t bytes) : most_bytes(bytes), done(scheduler) {}
+    const uint64_t most_bytes;
+    fiber::Promise<bool> done;
+  };
+  std::shared_ptr<Appending> appending_again_;
 
   raft::LogPosition checkpoint_;
   uint64_t checkpoint_id_ = 0;

@@ -27,26 +27,6 @@ struct Watched final : Observer {
   LogIndex last;
 };
 
-// The disk, to be changed in one respect.
-class Passing : public env::Disk {
- public:
-  explicit Passing(Env& env) : env_(env) {}
-  Result<std::unique_ptr<env::File>> open(const std::string& path, env::OpenMode mode) override {
-    return env_.disk.open(path, mode);
-  }
-  Result<std::vector<std::string>> list(const std::string& directory) override { return env_.disk.list(directory); }
-  Result<void> make_dir(const std::string& path) override { return env_.disk.make_dir(path); }
-  Result<void> rename(const std::string& from, const std::string& to) override { return env_.disk.rename(from, to); }
-  Result<void> remove(const std::string& path) override { return env_.disk.remove(path); }
-  Result<void> sync_dir(const std::string& directory) override { return env_.disk.sync_dir(directory); }
-  Result<std::unique_ptr<env::DirectoryLock>> lock(const std::string& directory) override {
-    return env_.disk.lock(directory);
-  }
-
- protected:
-  Env& env_;
-};
-
 // Where making the file of a checkpoint takes until some more entries were applied: the shortest suspension there is
 // must count as well.
 class SlowToCreate final : public Passing {
