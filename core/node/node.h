@@ -1,4 +1,5 @@
-// A node: one reactor with one replica of one group, its write-ahead log, its peers and its clients.
+// A node: one reactor with the replicas that the shard map gives it, of many groups, over one write-ahead log; with its
+// peers and its clients.
 //
 // run_node() is the whole program of a node, real or simulated; what differs is the Env.
 #pragma once

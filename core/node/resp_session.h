@@ -1,9 +1,10 @@
 // Serves one Redis client: reads what it sends, executes it in order, answers in order.
 //
-// One fiber. It reads whatever has arrived, up to a bound; the commands in it become one batch: only reads are answered
-// from the leader's state, anything else goes through the log as one entry, reads included, so that each command sees
-// the ones before it. While the batch is on its way nothing more is read, which is the back-pressure on clients that
-// send faster than they are served; a client that does not read its answers stops being read from.
+// One fiber. It reads whatever has arrived, up to a bound; the commands in it become one batch, of which each shard
+// gets its part: one of reads only is answered from the shard's state, the leader's or, after READONLY, a follower's
+// here; any other goes through the shard's log as one entry, reads included, so that each command sees the ones before
+// it. While the batch is on its way nothing more is read, which is the back-pressure on clients that send faster than
+// they are served; a client that does not read its answers stops being read from.
 //
 // Transactions are queued here and travel in one batch, flagged. A session (SESSION RESUME) and a number for the next
 // command or transaction (SESSION SEQ) belong to the connection.

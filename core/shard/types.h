@@ -77,7 +77,7 @@ using Configuration = std::vector<Member>;
 struct Report {
   GroupId group;
   Epoch epoch;
-  LogIndex configuration_index;  // where the configuration stands in the group's log
+  LogIndex configuration_index;  // 0 in what is made today, when epochs count changes of members; the format has it
   Configuration configuration;
   uint32_t next_generation = 1;  // above those of all replicas that the group ever had
   SlotSet slots;
