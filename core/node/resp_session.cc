@@ -26,6 +26,9 @@ constexpr size_t kEnoughBytes = 512 * limits::kKiB;
 constexpr size_t kEnoughReplyBytes = limits::kMiB;
 static_assert(kEnoughBytes + limits::kMaxCommandBytes + limits::kMaxCommandArgs * 4 + 4096 <= limits::kMaxEntryBytes);
 
+// The registry, which forgets what nobody uses, hears of a session that is in use so often: much more often than it
+// forgets (kv::kSessionIdleMs).
+constexpr Duration kTouchInterval = 1min;
 constexpr std::string_view kStarting = "LOADING the node is starting, or its cluster is being formed";
 
 bool same_word(std::string_view text, std::string_view lower) {
@@ -386,9 +389,9 @@ void RespSession::session(const kv::CommandSpec& spec, Args args) {
   }
   sequence_ = static_cast<uint64_t>(*number);
   ack_ = ack;
-  if (session_failure_.empty()) return answer(put_ok);
+  if (session_failure_.empty() && server_.env.clock.now() < touched_at_ + kTouchInterval) return answer(put_ok);
   if (session_failure_.starts_with("EXPIRED")) return answer_error(session_failure_);
-  ask_registry();  // once more: it could not be reached
+  ask_registry();  // once more: it could not be reached, or is to hear that the session is in use
 }
 
 // Asks the registry whether it knows the session; the answer is taken in assemble(), before anything that follows.
@@ -400,6 +403,7 @@ void RespSession::resume(SessionId session) {
 }
 
 void RespSession::ask_registry() {
+  touched_at_ = server_.env.clock.now();
   session_failure_ = kStarting;
   if (!server_.router) return answer_error(kStarting);
   std::vector<std::string_view> args;

@@ -100,6 +100,7 @@ class RespSession {
 
   SessionId session_;
   std::string session_failure_;  // why it was not resumed; empty: it was
+  Instant touched_at_;           // when the registry was last asked
   bool resuming_ = false;        // by the last command of the batch
   uint64_t sequence_ = 0;        // of the next command; 0: none
   uint64_t ack_ = 0;
