@@ -228,11 +228,13 @@ void KvCluster::wipe(uint32_t n, WorldTime down) {
 }
 
 // Of each of its groups, a majority without it holds durably all that it does, an entry of its term among it. Its own
-// log is durable too: what is not may be about to replace entries that its disk still has, and that no other has.
+// log is durable too: what is not may be about to replace entries that its disk still has, and that no other has. While
+// it starts, it has groups that nobody has seen yet.
 bool KvCluster::dispensable(uint32_t n) const {
   bool has_any = false;
   for (GroupId group : oracle_.groups()) {
     const raft::View* own = last_seen(n, group);
+    if (!own && is_member(n, group)) return false;
     if (!own) continue;
     has_any = true;
     if (own->suspect || own->last_term != own->term || own->persisted != own->last) return false;
@@ -245,6 +247,13 @@ bool KvCluster::dispensable(uint32_t n) const {
     if (!oracle_.shape().has_majority(group, holds)) return false;
   }
   return has_any;
+}
+
+bool KvCluster::is_member(uint32_t n, GroupId group) const {
+  for (const raft::Configuration& configuration : oracle_.shape().configurations(group))
+    for (ReplicaId member : configuration.members())
+      if (member.node() == id(n)) return true;
+  return false;
 }
 
 const raft::View* KvCluster::last_seen(uint32_t n, GroupId group) const { return oracle_.last_seen(id(n), group); }

@@ -122,6 +122,8 @@ class KvCluster {
   void ended(uint32_t node, Result<void> result);
   bool removed(uint32_t node) const;
   bool dispensable(uint32_t node) const;
+  // By a configuration that may be in force.
+  bool is_member(uint32_t node, GroupId group) const;
   std::map<GroupId, Term> terms(uint32_t node) const;  // of its replicas
   const raft::View* last_seen(uint32_t node, GroupId group) const;
   bool able(uint64_t machines, const shard::Shard& shard) const;

@@ -8,10 +8,10 @@
 // that it knew and the vote that it gave, and the node cannot tell: no log can show that its own tail is gone. Whatever
 // is not a prefix of what there was can be told, and must be: then it is ordinary damage. The limit, within which all
 // that is promised still holds:
-//   When the disk goes back, the victim's log is durable and ends with an entry of its term, and a majority of the
-//   replicas without it, all in good standing and in that term, hold durably all that it holds. What it goes back to is
-//   a state in which the same was true: of any term when it is a copy, of this term when it is what flushes and writes
-//   left.
+//   When the disk goes back, in each group of the victim its log is durable and ends with an entry of its term, and a
+//   majority of the replicas without it, all in good standing and in that term, hold durably all that it holds. What it
+//   goes back to is a state in which the same was true: of any term when it is a copy, of this term when it is what
+//   flushes and writes left.
 // Then the victim's word was not needed. What it acknowledged is on a majority without it, so that who is elected later
 // has it. Nobody of that majority gives a vote of this term or an earlier one to somebody without its last entry, so
 // that neither a forgotten vote that is given again elects anybody nor an old leader finds a majority. And the old log
