@@ -96,6 +96,14 @@ void rearm_election_timer(Core& c) {
   c.election_at = c.now + c.patience;
 }
 
+// Drawn apart from the patience of the same attempt: the others are told of the same thing at about the same time.
+void stand_soon(Core& c) {
+  const uint64_t cause = (c.hard.term.value << 16) + (++c.attempt & 0xffff);
+  const Duration delay = c.config.heartbeat_interval / 2;
+  c.election_at =
+      std::min(c.election_at, c.now + c.chance.draw_below(delay, Site::kElectionTimeout, c.config.id.value, cause));
+}
+
 // Also a voter that is being removed, until it knows that this is committed: the others may need what only its log has
 // (thesis 4.2.2).
 bool may_campaign(const Core& c) {

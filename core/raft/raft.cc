@@ -241,6 +241,16 @@ Instant Raft::next_deadline() const {
   return c.transfer.to ? std::min(at, c.transfer.until) : at;
 }
 
+void Raft::leader_gone(ReplicaId leader, Instant now) {
+  Core& c = *state_;
+  c.now = std::max(c.now, now);
+  if (c.role != Role::kFollower || !leader || c.leader != leader) return;
+  note_activity(c);
+  c.leader = {};
+  fail_reads(c);
+  stand_soon(c);
+}
+
 void Raft::campaign(Instant now) {
   Core& c = *state_;
   c.now = std::max(c.now, now);

@@ -167,6 +167,10 @@ class Raft {
   void snapshot_failed(ReplicaId to);
   // The connection to `to` broke: what is in flight is lost, go back to probing.
   void unreachable(ReplicaId to);
+  // The process of `leader` has ended: its machine says so, or another runs there. Who follows it calls nobody its
+  // leader any more and stands for election within half a heartbeat interval. Only haste: who is wrong about it finds
+  // no majority among those who hear of the leader, and a lease binds as ever.
+  void leader_gone(ReplicaId leader, Instant now);
   // Campaigns now, as if the election timeout had passed.
   void campaign(Instant now);
   // Ends a rest: as if the others had been heard from just now, so that whoever is dead is noticed an election timeout

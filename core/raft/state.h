@@ -224,6 +224,8 @@ void on_timeout_now(Core& c, const Message& m);
 void draw_patience(Core& c);
 void rearm_election_timer(Core& c);
 bool may_campaign(const Core& c);
+// Lets the election timer fire within half a heartbeat interval.
+void stand_soon(Core& c);
 void start_pre_vote(Core& c);
 void start_election(Core& c);
 // Somebody who must be believed leads this term. False: that contradicts what is known, drop the message.

@@ -525,6 +525,10 @@ void RandomWorld::fault() {
     replicas_[i].raft->unreachable(replicas_[random(replicas_.size())].config.id);
     after_step(i);
   }
+  if (chance_in(100) && replicas_[i].raft) {
+    replicas_[i].raft->leader_gone(replicas_[i].raft->leader(), local(i));
+    after_step(i);
+  }
   if (chance_in(50) && replicas_[i].raft) {
     replicas_[i].raft->campaign(local(i));
     after_step(i);

@@ -182,6 +182,9 @@ void Script::execute(const std::string& verb, std::istringstream& rest) {
     rest >> peer;
     verb == "unreachable" ? running(n).raft->unreachable(named(peer)) : running(n).raft->snapshot_failed(named(peer));
     settle(n);
+  } else if (verb == "leader-gone") {
+    running(n).raft->leader_gone(running(n).raft->leader(), replica(n).now);
+    settle(n);
   } else if (verb == "join") {
     join(n, rest);
   } else if (verb == "add" || verb == "promote" || verb == "remove") {

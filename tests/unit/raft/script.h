@@ -24,6 +24,7 @@
 //                                                term; unless it is suspect, without its knowledge
 //   checkpoint N [INDEX] | compact N INDEX       a checkpoint at what is applied; the log forgets up to there
 //   unreachable N PEER | snapshot-failed N PEER
+//   leader-gone N                                the process that N's leader ran in
 //   join N GENERATION                            a new replica on node N, with an empty disk, that knows of no group
 //   add N NODE... | promote N NODE... | remove N NODE...   leader N begins a change of membership
 //   transfer N TO
