@@ -12,6 +12,8 @@ namespace {
 
 // Fibers that write checkpoints: more would only compete for the same disk.
 constexpr int kCheckpointFibers = 2;
+// How long after it stood for election the child of a split does so again.
+constexpr Duration kNewbornPatience = 20ms;
 // What the child of a split begins after, on every node.
 constexpr raft::LogPosition kBirth{LogIndex(1), Term(1)};
 constexpr Term kBirthTerm{1};
@@ -52,7 +54,11 @@ size_t Groups::bytes_used() const {
 
 void Groups::unreachable(NodeId node) {
   for (const auto& [group, replica] : replicas_) replica->unreachable(node);
-  forwarded_.lost(node);
+  forwarded_.lost(node, [this](GroupId group) { return find(group) != nullptr; });
+}
+
+void Groups::ended(NodeId node) {
+  for (const auto& [group, replica] : replicas_) replica->process_ended(node);
 }
 
 // What it knew of its leaders, or of those it led, may be gone.
@@ -133,10 +139,11 @@ replica::ReplicaConfig Groups::config_for(GroupId group, uint32_t generation) co
   return config;
 }
 
-Result<void> Groups::open_replica(wal::GroupState state) {
+Result<void> Groups::open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine) {
   const GroupId group = state.group;
   const replica::Shared shared{env_, *log_writer_, driver_, transport_, forwarded_, *this, config_.observer};
-  auto replica = TRY(replica::Replica::open(shared, config_for(group, state.generation), std::move(state)));
+  auto replica =
+      TRY(replica::Replica::open(shared, config_for(group, state.generation), std::move(state), std::move(machine)));
   replicas_[group] = std::move(replica);
   news_.notify_all();
   return {};
@@ -181,7 +188,8 @@ Groups::Wanted Groups::wanted(const shard::Shard& shard) const {
 Result<void> Groups::keep_replicas() {
   uint64_t followed = 0;
   for (;;) {
-    const Instant until = awaited_.empty() ? kNever : env_.clock.now() + config_.heartbeat_interval;
+    Instant until = awaited_.empty() ? kNever : env_.clock.now() + config_.heartbeat_interval;
+    if (!newborn_.empty()) until = std::min(until, env_.clock.now() + kNewbornPatience);
     (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), until, [&]() -> Result<void> {
       work_.wait_until([&] { return !births_.empty() || map_.version() != followed; });
       return {};
@@ -191,6 +199,7 @@ Result<void> Groups::keep_replicas() {
       births_.pop_front();
       TRY(give_birth(std::move(birth)));
     }
+    elect_newborn();
     followed = map_.version();
     TRY(follow_map());
   }
@@ -316,12 +325,27 @@ Result<void> Groups::give_birth(Birth birth) {
   env_.trace.reached(Probe::shard_split);
   env::log(env_.trace, env::Level::kInfo, "node", "group {} is split off group {}", birth.child.value,
            birth.parent->group().value);
-  return open_replica({.group = birth.child,
-                       .generation = birth.generation,
-                       .hard_state = hard_state,
-                       .checkpoint = kBirth,
-                       .checkpoint_id = keep->id(),
-                       .suspect = suspect});
+  TRY(open_replica({.group = birth.child,
+                    .generation = birth.generation,
+                    .hard_state = hard_state,
+                    .checkpoint = kBirth,
+                    .checkpoint_id = keep->id(),
+                    .suspect = suspect},
+                   std::move(birth.machine)));
+  if (birth.parent->raft().role() == raft::Role::kLeader)
+    newborn_[birth.child] = env_.clock.now() + config_.election_timeout;
+  return {};
+}
+
+// Without this nobody would serve its slots until an election timeout has passed. The others may not have it yet, and
+// do not answer then: it asks again.
+void Groups::elect_newborn() {
+  std::erase_if(newborn_, [this](const auto& newborn) {
+    replica::Replica* replica = find(newborn.first);
+    if (!replica || replica->raft().leader() || newborn.second <= env_.clock.now()) return true;
+    replica->campaign();
+    return false;
+  });
 }
 
 }  // namespace mneme::node

@@ -44,8 +44,9 @@ class Groups final : private replica::Host {
   std::shared_ptr<replica::Replica> hold(GroupId group) const;
   const std::map<GroupId, std::shared_ptr<replica::Replica>>& all() const { return replicas_; }
 
-  // The connection to that node broke; that node's process is another one than before.
+  // The connection to that node broke; its process is no more; it is another one than before.
   void unreachable(NodeId node);
+  void ended(NodeId node);
   void restarted(NodeId node);
 
   replica::Forwarded& forwarded() { return forwarded_; }
@@ -75,7 +76,7 @@ class Groups final : private replica::Host {
 
   replica::ReplicaConfig config_for(GroupId group, uint32_t generation) const;
   Wanted wanted(const shard::Shard& shard) const;
-  Result<void> open_replica(wal::GroupState state);
+  Result<void> open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine = nullptr);
   Result<void> keep_replicas();  // the fiber that makes and removes them
   Result<void> follow_map();
   Result<void> keep_watch();  // the fiber that wakes resting replicas whose others are not heard of
@@ -83,6 +84,7 @@ class Groups final : private replica::Host {
   Result<void> make(GroupId group, uint32_t generation);
   Result<void> remove(GroupId group);
   Result<void> give_birth(Birth birth);
+  void elect_newborn();
   bool was_born(GroupId group) const;
   Result<void> durable();  // suspends until all that is in the log writer's batch is
 
@@ -100,6 +102,7 @@ class Groups final : private replica::Host {
   std::map<GroupId, std::shared_ptr<replica::Replica>> replicas_;
   std::deque<Birth> births_;
   std::map<GroupId, Instant> awaited_;  // since when the map has given a replica that a split here may yet make
+  std::map<GroupId, Instant> newborn_;  // until when the children of shards that are led here stand for election
   std::map<GroupId, std::weak_ptr<replica::Replica>> leaving_;  // were removed; who works on one still holds it
   uint64_t followed_ = 0;  // the version of the map that work_ was last notified of
   fiber::Condition news_;

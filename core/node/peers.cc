@@ -263,6 +263,8 @@ Result<void> Peers::keep_connected(Link& link) {
                ended ? "closed" : ended.error().message);
       if (groups_) groups_->unreachable(link.member.id);
     } else {
+      // The machine is there, and nobody listens.
+      if (stream.error().code == ErrorCode::kRefused && groups_) groups_->ended(link.member.id);
       if (stream.error().code == ErrorCode::kInvalid && !identity_.founded()) {
         refusal_ = Error{ErrorCode::kRefused, stream.error().message};
         news_.notify_all();
@@ -298,6 +300,9 @@ bool Peers::forward(NodeId to, GroupId group, replica::Call& call) {
   link->writer.end(link->outbox, frame, FrameType::kForward);
   link->filled.notify_one();
   call.forwarded_to = to;
+  call.forwarded_in = group;
+  const replica::Replica* here = groups_->find(group);
+  call.forwarded_at = here ? here->raft().term() : Term();
   groups_->forwarded().watch(call);
   env_.trace.reached(Probe::forwarded_to_leader);
   return true;
@@ -584,7 +589,7 @@ Result<void> Peers::take_ping(NodeId from, std::string_view body) {
   if (!reader.ok() || !reader.at_end()) return fail(ErrorCode::kCorrupt, "a ping is malformed");
   Link& link = *find(from);
   if (link.life != life) {
-    link.life = life;
+    if (std::exchange(link.life, life) != 0) groups_->ended(from);
     groups_->restarted(from);
   }
   if (!link.connected || link.outbox.size() > limits::kMaxPeerQueueBytes) return {};

@@ -131,9 +131,12 @@ class Call {
 
   const kv::Origin origin;
   const CommandList& commands;
-  Epoch epoch;          // of the shard, as whoever routed the batch knew it
-  std::string payload;  // already encoded; empty: from `commands`
-  NodeId forwarded_to;  // 0: proposed here
+  Epoch epoch;           // of the shard, as whoever routed the batch knew it
+  std::string payload;   // already encoded; empty: from `commands`
+  NodeId forwarded_to;   // 0: proposed here
+  GroupId forwarded_in;  // the group
+  Term forwarded_at;     // its term, as far as it was known here
+  bool cut_off = false;  // the connection that it went by broke
   Outcome outcome = Outcome::kPending;
   ReplySet replies;
   std::string reason;  // of kNotDone and kUnknown, for the client

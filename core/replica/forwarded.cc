@@ -17,13 +17,33 @@ void Forwarded::answered(uint64_t request, Outcome outcome, ReplySet replies, st
   call.settle(outcome, reason);
 }
 
-void Forwarded::lost(NodeId node) {
+template <class Fn>
+void Forwarded::for_each(Fn fn) {
   for (auto next = waiting_.begin(); next != waiting_.end();) {
-    Call* call = next->second;
+    Call& call = *next->second;
     ++next;
-    if (call->forwarded_to == node && !call->commands.writes())
-      call->settle(Outcome::kNotDone, "the connection to the leader was lost");
+    fn(call);  // may settle it
   }
+}
+
+void Forwarded::lost(NodeId node, const std::function<bool(GroupId)>& has_replica) {
+  constexpr std::string_view kLost = "the connection to the leader was lost";
+  for_each([&](Call& call) {
+    if (call.forwarded_to != node) return;
+    if (!call.commands.writes())
+      call.settle(Outcome::kNotDone, kLost);
+    else if (!has_replica(call.forwarded_in))
+      call.settle(Outcome::kUnknown, kLost);
+    else
+      call.cut_off = true;
+  });
+}
+
+void Forwarded::outlived(GroupId group, Term term) {
+  for_each([&](Call& call) {
+    if (call.cut_off && call.forwarded_in == group && call.forwarded_at < term)
+      call.settle(Outcome::kUnknown, "the leader that was asked is one no more");
+  });
 }
 
 }  // namespace mneme::replica

@@ -28,18 +28,18 @@ raft::LogPosition last_position(const raft::Durable& durable) {
 
 }  // namespace
 
-Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered) {
+Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered,
+                                               std::shared_ptr<kv::StateMachine> machine) {
   Env& env = shared.env;
   CheckpointStore store(env, config.directory);
   TRY(store.open(recovered.checkpoint_id));
-  std::shared_ptr<kv::StateMachine> machine;
-  if (recovered.checkpoint_id != 0) {
+  if (!machine && recovered.checkpoint_id != 0) {
     auto loaded = store.load(recovered.checkpoint_id, recovered.checkpoint);
     if (!loaded && loaded.error().code == ErrorCode::kCorrupt)
       loaded.error().message += "; restore it from a backup, or replace this node";
     machine = TRY(std::move(loaded));
     env.trace.reached(Probe::checkpoint_loaded);
-  } else {
+  } else if (!machine) {
     machine = std::make_shared<kv::StateMachine>(&env.trace, config.shard);
   }
   for (const raft::Entry& entry : recovered.entries) {
@@ -244,7 +244,15 @@ void Replica::end_rest() {
   wake();
 }
 
+void Replica::process_ended(NodeId node) {
+  if (raft_.leader().node() != node) return;
+  raft_.leader_gone(raft_.leader(), env_.clock.now());
+  moved();
+  wake();
+}
+
 void Replica::campaign() {
+  if (raft_.role() == raft::Role::kCandidate) return;
   raft_.campaign(env_.clock.now());
   moved();
   wake();
@@ -390,11 +398,12 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     } else {
       machine_->skip(entry.index);
     }
-    applied_term_ = entry.term;
+    const bool new_term = std::exchange(applied_term_, entry.term) < entry.term;
     applied_bytes_ += entry.payload_bytes() + 64;
     ++applied_entries_;
     if (Call* call = std::exchange(replying_, nullptr)) call->settle(Outcome::kDone);
     settle_applied(entry);
+    if (new_term) forwarded_.outlived(config_.group, entry.term);
     if (time_entry_ && entry.index >= time_entry_) time_entry_ = LogIndex();
     raft_.applied(entry.index);
     if (machine_->shard().epoch != epoch_before || machine_->map().version() != map_before) host_.shard_changed(*this);

@@ -79,8 +79,10 @@ struct Shared {
 
 class Replica final : public std::enable_shared_from_this<Replica>, private Call::Register, private kv::ReplySink {
  public:
-  // From what the log recovered for the group; loads its checkpoint. Suspends. It takes its first turn by itself.
-  static Result<std::shared_ptr<Replica>> open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered);
+  // From what the log recovered for the group; loads its checkpoint, unless `machine` is what that holds. Suspends. It
+  // takes its first turn by itself.
+  static Result<std::shared_ptr<Replica>> open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered,
+                                               std::shared_ptr<kv::StateMachine> machine = nullptr);
   ~Replica();
 
   // Ends it while the node goes on: takes part in nothing any more, and settles what waits. Its files stay, and so does
@@ -125,8 +127,10 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   void propose_internal(const std::vector<std::string>& words);
   // Begins to change who belongs to the group (raft::Raft::propose_change).
   Result<void> change(const raft::Change& change);
-  // Stands for election now.
+  // Stands for election now, unless it leads or stands already and is being voted on.
   void campaign();
+  // The process that ran on that node has ended: raft::Raft::leader_gone().
+  void process_ended(NodeId node);
   // raft::Raft::wake().
   void end_rest();
   // Makes it need no segment of the log but those of its last entries: appends the entries after its checkpoint again
