@@ -6,21 +6,22 @@ import sys
 import checker
 import cluster
 import hashmap
+import sharding
 import simulator
 import single
 from common import Problem, Report
 
 PARTS = {"sim": simulator.measure, "checker": checker.measure, "single": single.measure,
-         "cluster": cluster.measure, "hashmap": hashmap.measure}
+         "cluster": cluster.measure, "sharding": sharding.measure, "hashmap": hashmap.measure}
 
 
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the clean-up of what was started
     parser = argparse.ArgumentParser(prog="script/bench", description="Measures speed and memory against targets.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help="sim, checker, single, cluster, hashmap; none: all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="sim, checker, single, cluster, sharding, hashmap; none: all")
     parser.add_argument("--quick", action="store_true", help="three short turns instead of five")
     parser.add_argument("--turns", type=int, help="how often each side is measured")
-    parser.add_argument("--only", default="", help="of single and cluster, only figures whose name contains this")
+    parser.add_argument("--only", default="", help="of single, cluster and sharding, only figures whose name contains this")
     parser.add_argument("--json", action="store_true", help="one JSON object at the end")
     flags = parser.parse_args()
     flags.turns = flags.turns or (3 if flags.quick else 5)
