@@ -216,8 +216,19 @@ def redis_benchmark(port, test, connections, requests, pipeline=1, keys=None, si
     return Load(float(row["rps"]), float(row["p50_latency_ms"]) * 1000, float(row["p99_latency_ms"]) * 1000, cpu / wall)
 
 
+def mneme_bench(port, test, connections, requests, size=100, keys=1):
+    """Our own generator: epoll and nothing else, so that it takes less of the machine that it shares with the nodes."""
+    out, wall, cpu, _ = run([MNEME, "bench", "-p", str(port), "--mix", test, "--clients", str(connections), "--requests",
+                             str(requests), "--size", str(size), "--keys", str(keys), "--json"], 120)
+    done = json.loads(out)
+    if done["errors"] or done["lost_connections"]:
+        raise Problem(f"mneme bench met errors: {done['errors']}, {done['lost_connections']} connections lost")
+    return Load(done["per_second"], done["latency_ns"]["p50"] / 1000, done["latency_ns"]["p99"] / 1000, cpu / wall)
+
+
 def compare(report, part, name, target, ours, theirs, turns, peer):
-    """Turn by turn, whoever begins alternating; `ours` and `theirs` return a Load. Adds the ratio of the medians."""
+    """Turn by turn, whoever begins alternating; `ours` and `theirs` return a Load. Adds the ratio of the medians; returns
+    the medians of the 99th percentiles, in us."""
     loads = ([], [])
     ours(0.2)
     theirs(0.2)
@@ -233,6 +244,7 @@ def compare(report, part, name, target, ours, theirs, turns, peer):
         "p99 us": "/".join(number(statistics.median(l.p99_us for l in side)) for side in loads),
         "generator's CPU": "/".join(f"{100 * statistics.median(l.generator for l in side):.0f}%" for side in loads),
         "turns": "/".join(spread)}))
+    return [statistics.median(l.p99_us for l in side) for side in loads]
 
 
 def start_node(space, name, port, *flags):

@@ -1,7 +1,7 @@
 """One node, every acknowledged write synced, against Redis that does the same."""
 import os
 
-from common import Workspace, ask, compare, free_ports, redis_benchmark, start_node
+from common import Workspace, ask, compare, free_ports, mneme_bench, redis_benchmark, start_node
 
 # command, connections, pipelined, ratio wanted, requests of one turn
 LINES = [("set", 1, 1, 1.2, 12_000), ("set", 50, 1, 1.4, 120_000), ("set", 256, 1, 1.1, 150_000),
@@ -30,3 +30,15 @@ def measure(report, flags):
                 return lambda part: redis_benchmark(port, test, connections,
                                                     max(int(requests * flags.scale * part), connections), pipeline, KEYS)
             compare(report, "single", name, target, load(ours), load(theirs), flags.turns, "redis")
+        fairness(report, flags, theirs)
+
+
+def fairness(report, flags, port):
+    """Both generators on the same Redis, so that what ours says of our nodes can be believed."""
+    for test, connections in (("set", 50), ("get", 50), ("get", 256)):
+        name = f"{test.upper()} {connections} on redis"
+        if flags.only in name:
+            requests = int(150_000 * flags.scale)
+            compare(report, "single", name, None, lambda part: mneme_bench(port, test, connections, int(requests * part), keys=KEYS),
+                    lambda part: redis_benchmark(port, test, connections, int(requests * part), keys=KEYS), flags.turns,
+                    "redis-benchmark")
