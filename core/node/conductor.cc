@@ -14,6 +14,7 @@ namespace mneme::node {
 namespace {
 
 constexpr size_t kMaxToldAtOnce = 64;
+constexpr Duration kIdleInterval = 5s;
 constexpr Duration kPlanInterval = 1s;
 constexpr Duration kSizeInterval = 10s;    // sizes and loads are not told more often
 constexpr Duration kRepeatInterval = 1s;   // what the map does not show yet is told again
@@ -60,6 +61,56 @@ bool differs(uint64_t a, uint64_t b, uint64_t least) {
 void Conductor::start(fiber::Scope& scope) {
   scope.spawn("conductor", [this] { return keep_carrying_out(); });
   scope.spawn("reports", [this] { return keep_telling(); });
+  if (config_.balance) scope.spawn("plans", [this] { return keep_planning(); });
+}
+
+// Whether something will have to be done or told soon of which nobody says when.
+bool Conductor::is_busy(const replica::Replica& replica, const shard::Shard& shard) {
+  const kv::StateMachine& machine = replica.machine();
+  return !replica.leads() || replica.has_change_pending() || shard.pending() || !machine.shard().begun() ||
+         (replica.group() == shard::kMetaGroup && !machine.map().cluster());
+}
+
+// Until something may have to be done: a group has changed, the map is newer than that `version`, or so much time has
+// passed. A node that has nothing under way looks at its groups rarely, since there may be thousands.
+void Conductor::wait(bool busy, uint64_t version) {
+  const Duration most = busy ? config_.heartbeat_interval : std::max(config_.heartbeat_interval, kIdleInterval);
+  (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + most, [&]() -> Result<void> {
+    if (map_.version() == version) groups_.wait_for_news();
+    return {};
+  });
+}
+
+// --- Planning
+
+// A plan follows from the map and from who is heard of. While neither changes, one that was empty stays so.
+Result<void> Conductor::keep_planning() {
+  std::optional<std::pair<uint64_t, std::vector<NodeId>>> at_rest;
+  for (;;) {
+    env_.clock.sleep_for(env_.scheduler, kPlanInterval);
+    const replica::Replica* meta = groups_.find(shard::kMetaGroup);
+    if (!meta || !meta->leads() || meta->machine().map().version() != map_.version()) continue;
+    std::pair seen(map_.version(), silent_nodes());
+    if (at_rest == seen) continue;
+    const shard::Plan plan = this->plan();
+    at_rest.reset();
+    if (plan.operations.empty() && plan.give_up.empty() && seen.second.empty()) at_rest = std::move(seen);
+    std::vector<shard::Command> proposals;
+    for (const shard::Proposal& proposal : plan.operations) {
+      if (proposals.size() >= kMaxToldAtOnce) break;
+      env::log(env_.trace, env::Level::kInfo, "shard", "{}", proposal.reason);
+      proposals.push_back(proposal.command);
+    }
+    if (!proposals.empty()) tell_and_log(proposals, 2 * config_.election_timeout);
+    for (const shard::GiveUp& what : plan.give_up) give_up(what);
+  }
+}
+
+std::vector<NodeId> Conductor::silent_nodes() const {
+  std::vector<NodeId> silent;
+  for (const auto& [id, node] : map_.map().nodes())
+    if (id != identity_.node && peers_.silent_for(id) >= config_.election_timeout) silent.push_back(id);
+  return silent;
 }
 
 // --- Carrying out
@@ -67,13 +118,14 @@ void Conductor::start(fiber::Scope& scope) {
 Result<void> Conductor::keep_carrying_out() {
   for (;;) {
     const auto map = map_.shared();
-    for (const auto& [group, replica] : groups_.all())
-      if (const shard::Shard* shard = map->shard(group); shard && replica->leads()) carry_out(*replica, *shard);
-    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.heartbeat_interval,
-                               [&]() -> Result<void> {
-                                 groups_.wait_for_news();
-                                 return {};
-                               });
+    bool busy = false;
+    for (const auto& [group, replica] : groups_.all()) {
+      if (replica->raft().role() != raft::Role::kLeader) continue;
+      const shard::Shard* shard = map->shard(group);
+      busy |= !shard || is_busy(*replica, *shard);
+      if (shard && replica->leads()) carry_out(*replica, *shard);
+    }
+    wait(busy, map->version());
   }
 }
 
@@ -182,7 +234,21 @@ bool Conductor::worth_telling(const shard::Report& report, const shard::Shard& s
                                     differs(report.writes_per_second, known.writes_per_second, 100));
 }
 
+// A group that rests, and that the map knows as it is, until it is measured again. Of the thousands that a node may
+// have nearly all are so nearly always.
+bool Conductor::has_no_news(const replica::Replica& replica, const shard::Shard& shard) const {
+  const raft::Raft& raft = replica.raft();
+  if (!raft.resting() || shard.pending()) return false;
+  const shard::Report& known = shard.last;
+  if (known.epoch != replica.machine().shard().epoch || known.term != raft.term() || known.leader != identity_.node)
+    return false;
+  const auto told = told_.find(replica.group());
+  return told != told_.end() && told->second.term == raft.term() &&
+         env_.clock.now() < told->second.measured_at + kSizeInterval;
+}
+
 void Conductor::add_news(replica::Replica& replica, const shard::Shard& shard, std::vector<shard::Command>& news) {
+  if (has_no_news(replica, shard)) return;
   auto report = report_of(replica);
   if (!report) return;
   Told& told = told_[replica.group()];
@@ -206,16 +272,19 @@ void Conductor::add_news(replica::Replica& replica, const shard::Shard& shard, s
   if (worth_telling(*report, shard, told)) say(std::move(*report));
 }
 
-std::vector<shard::Command> Conductor::news() {
+std::vector<shard::Command> Conductor::news(bool& busy) {
   std::vector<shard::Command> news;
   const auto map = map_.shared();
   if (const shard::Node* own = map->node(identity_.node); own && own->state == shard::NodeState::kJoining)
     news.push_back(shard::NodeUp{identity_.node, identity_.incarnation});
   for (const auto& [group, replica] : groups_.all()) {
     if (news.size() >= kMaxToldAtOnce) break;
-    if (const shard::Shard* shard = map->shard(group); shard && replica->leads()) add_news(*replica, *shard, news);
+    if (replica->raft().role() != raft::Role::kLeader) continue;
+    const shard::Shard* shard = map->shard(group);
+    busy |= !shard || is_busy(*replica, *shard);
+    if (shard && replica->leads()) add_news(*replica, *shard, news);
   }
-  add_plans(news);
+  busy |= !news.empty();
   return news;
 }
 
@@ -229,20 +298,6 @@ shard::Plan Conductor::plan() const {
   options.split_bytes = config_.split_bytes;
   options.split_writes_per_second = config_.split_writes_per_second;
   return shard::plan(map_.map(), liveness, options);
-}
-
-void Conductor::add_plans(std::vector<shard::Command>& news) {
-  const replica::Replica* meta = groups_.find(shard::kMetaGroup);
-  if (!config_.balance || !meta || !meta->leads() || env_.clock.now() < planned_at_ + kPlanInterval) return;
-  if (meta->machine().map().version() != map_.version()) return;
-  planned_at_ = env_.clock.now();
-  shard::Plan plan = this->plan();
-  to_give_up_ = std::move(plan.give_up);
-  for (shard::Proposal& proposal : plan.operations) {
-    if (news.size() >= kMaxToldAtOnce) break;
-    env::log(env_.trace, env::Level::kInfo, "shard", "{}", proposal.reason);
-    news.push_back(proposal.command);
-  }
 }
 
 // The group raises its epoch, so that the step can never be made; its leader then finds that and says so.
@@ -270,20 +325,18 @@ void Conductor::give_up(const shard::GiveUp& what) {
 
 Result<void> Conductor::keep_telling() {
   for (;;) {
-    if (auto news = this->news(); !news.empty()) {
-      auto told = tell(news, env_.clock.now() + 2 * config_.election_timeout);
-      if (!told) env::log(env_.trace, env::Level::kDebug, "shard", "not told: {}", told.error().message);
-      for (size_t i = 0; told && i < told->size(); ++i)
-        if (!(*told)[i]) env::log(env_.trace, env::Level::kDebug, "shard", "refused: {}", (*told)[i].error().message);
-    }
-    for (const shard::GiveUp& what : std::exchange(to_give_up_, {})) give_up(what);
     const uint64_t version = map_.version();
-    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.heartbeat_interval,
-                               [&]() -> Result<void> {
-                                 if (map_.version() == version) groups_.wait_for_news();
-                                 return {};
-                               });
+    bool busy = false;
+    if (const auto news = this->news(busy); !news.empty()) tell_and_log(news, 2 * config_.election_timeout);
+    wait(busy, version);
   }
+}
+
+void Conductor::tell_and_log(const std::vector<shard::Command>& commands, Duration patience) {
+  auto told = tell(commands, env_.clock.now() + patience);
+  if (!told) env::log(env_.trace, env::Level::kDebug, "shard", "not told: {}", told.error().message);
+  for (size_t i = 0; told && i < told->size(); ++i)
+    if (!(*told)[i]) env::log(env_.trace, env::Level::kDebug, "shard", "refused: {}", (*told)[i].error().message);
 }
 
 Result<std::vector<Result<shard::Answer>>> Conductor::tell(const std::vector<shard::Command>& commands,

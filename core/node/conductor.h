@@ -50,6 +50,8 @@ class Conductor {
     uint64_t writes_per_second = 0;
   };
 
+  static bool is_busy(const replica::Replica& replica, const shard::Shard& shard);
+  void wait(bool busy, uint64_t version);
   Result<void> keep_carrying_out();
   Result<void> keep_telling();
   void carry_out(replica::Replica& replica, const shard::Shard& shard);
@@ -57,10 +59,13 @@ class Conductor {
   bool is_ready(const replica::Replica& replica, ReplicaId learner) const;
   bool can_go_on(const raft::Configuration& now, ReplicaId without, ReplicaId with) const;
   std::optional<shard::Report> report_of(const replica::Replica& replica);
-  std::vector<shard::Command> news();
+  std::vector<shard::Command> news(bool& busy);
+  bool has_no_news(const replica::Replica& replica, const shard::Shard& shard) const;
   void add_news(replica::Replica& replica, const shard::Shard& shard, std::vector<shard::Command>& news);
   bool worth_telling(const shard::Report& report, const shard::Shard& shard, const Told& told) const;
-  void add_plans(std::vector<shard::Command>& news);
+  void tell_and_log(const std::vector<shard::Command>& commands, Duration patience);
+  Result<void> keep_planning();
+  std::vector<NodeId> silent_nodes() const;
   void give_up(const shard::GiveUp& what);
 
   Env& env_;
@@ -71,8 +76,6 @@ class Conductor {
   Peers& peers_;
   Router& router_;
   std::map<GroupId, Told> told_;
-  Instant planned_at_;
-  std::vector<shard::GiveUp> to_give_up_;
 };
 
 }  // namespace mneme::node

@@ -72,6 +72,11 @@ void Groups::restarted(NodeId node) {
 Result<void> Groups::keep_watch() {
   for (;;) {
     env_.clock.sleep_for(env_.scheduler, config_.election_timeout);
+    const auto& nodes = map_.map().nodes();
+    if (std::none_of(nodes.begin(), nodes.end(), [&](const auto& node) {
+          return node.first != identity_.node && silence_(node.first) >= config_.election_timeout;
+        }))
+      continue;
     for (const auto& [group, replica] : replicas_) {
       const raft::Raft& raft = replica->raft();
       if (raft.resting() && !can_rest(raft)) replica->end_rest();
@@ -162,6 +167,7 @@ void Groups::start(fiber::Scope& scope) {
       map_.wait_for_change(followed_);
       followed_ = map_.version();
       work_.notify_all();
+      news_.notify_all();
     }
   });
 }

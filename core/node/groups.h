@@ -51,7 +51,7 @@ class Groups final : private replica::Host {
 
   replica::Forwarded& forwarded() { return forwarded_; }
   replica::LogWriter& log_writer() { return *log_writer_; }
-  // Notified when a replica's leader changes, or its configuration, or what the shard is.
+  // Notified when a replica's leader changes, or its configuration, or what the shard is, or the shard map.
   void wait_for_news() { news_.wait(); }
   size_t bytes_used() const;  // by all state machines
 

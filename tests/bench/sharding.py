@@ -83,11 +83,11 @@ class Cluster:
         self.shards = shards
         self.nodes = [self.start(i) for i in range(3)]
         space.wait_until("a cluster", lambda: all(s["leader"] for s in self.status()["shards"]))
-        for slot in range(0, SLOTS, SLOTS // shards):
-            space.wait_until("an answer", lambda: ask(self.ports[0], "SET", key_in(slot, slot + SLOTS // shards), "1") == "+OK\r\n")
+        for slot in range(0, SLOTS, SLOTS // min(shards, 16)):
+            space.wait_until("an answer", lambda: ask(self.ports[0], "SET", key_in(slot, slot + SLOTS // min(shards, 16)), "1") == "+OK\r\n")
 
     def start(self, i):
-        return start_node(self.space, f"n{i + 1}", self.ports[i], "--id", str(i + 1), "--cluster", self.everyone, "--shards",
+        return start_node(self.space, f"{self.shards}-n{i + 1}", self.ports[i], "--id", str(i + 1), "--cluster", self.everyone, "--shards",
                           str(self.shards), "--no-balance", *self.flags)
 
     def operate(self, *words, port=None):
