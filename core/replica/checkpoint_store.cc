@@ -49,7 +49,9 @@ Result<void> CheckpointStore::remove_others() {
     const uint64_t id = id_of(name);
     // Asked anew for each, because removing suspends.
     if (id == 0 || std::find(kept_->begin(), kept_->end(), id) != kept_->end()) continue;
-    TRY(env_.disk.remove(directory_ + "/" + name));
+    // A snapshot that arrives clears the directory too, while a checkpoint is being finished.
+    auto removed = env_.disk.remove(directory_ + "/" + name);
+    if (!removed && removed.error().code != ErrorCode::kNotFound) return removed;
   }
   return {};
 }

@@ -119,3 +119,24 @@ TEST_CASE("log and group are there after a power loss as soon as the replica is 
     CHECK(there(one, "group-1"));
   });
 }
+
+TEST_CASE("two fibers that clear a group's directory at once do not stumble over each other", "[replica]") {
+  OneMachine one(1);
+  one.run([&] {
+    auto done = one.process([](Env& env) -> Result<void> {
+      CheckpointStore store(env, "group-1");
+      TRY(store.open(0));
+      for (uint64_t id = 1; id <= 3; ++id) {
+        auto file = TRY(env.disk.open(fmt::format("group-1/checkpoint-{:016x}", id), env::OpenMode::kCreate));
+        TRY(file->write(0, as_bytes("old")));
+      }
+      TRY(fiber::with_scope(env.scheduler, [&](fiber::Scope& scope) {
+        for (int i = 0; i < 2; ++i) scope.spawn("clears", [&] { return store.remove_others(); });
+      }));
+      const auto left = TRY(env.disk.list("group-1"));
+      CHECK(left.empty());
+      return {};
+    });
+    CHECK(done.has_value());
+  });
+}
