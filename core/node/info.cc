@@ -51,7 +51,7 @@ std::string info_text(const Server& server, std::string_view section) {
   if (begin("server", "Server")) {
     field("redis_version", "7.2.4");
     field("mneme_version", "0.1.0");
-    field("redis_mode", server.shards() ? "cluster" : "standalone");
+    field("redis_mode", server.clustered() ? "cluster" : "standalone");
     field("run_id", fmt::format("{:016x}{:016x}{:08x}", server.identity.cluster.value,
                                 server.identity.incarnation.value, server.identity.node.value));
     field("tcp_port", server.config.listen.port);
@@ -112,7 +112,7 @@ std::string info_text(const Server& server, std::string_view section) {
   }
   if (begin("errorstats", "Errorstats"))
     for (auto& [prefix, count] : server.stats.errors) field("errorstat_" + prefix, fmt::format("count={}", count));
-  if (begin("cluster", "Cluster")) field("cluster_enabled", server.shards() ? 1 : 0);
+  if (begin("cluster", "Cluster")) field("cluster_enabled", server.clustered() ? 1 : 0);
   if (begin("keyspace", "Keyspace") && keys > 0) field("db0", fmt::format("keys={},expires=0,avg_ttl=0", keys));
   return out;
 }

@@ -69,7 +69,7 @@ void hello(Server& server, Client& client, Args args, std::string& out) {
   put_bulk(out, "id");
   put_integer(out, static_cast<int64_t>(client.id));
   put_bulk(out, "mode");
-  put_bulk(out, server.shards() ? "cluster" : "standalone");
+  put_bulk(out, server.clustered() ? "cluster" : "standalone");
   put_bulk(out, "role");
   bool leads = false;
   if (server.groups)
@@ -201,7 +201,8 @@ void config_set(Server& server, Args args, std::string& out) {
 }
 
 void answer_cluster(const Server& server, Client& client, CommandId id, std::string& out) {
-  if (server.shards() == nullptr) return put_error(out, "ERR This instance has cluster support disabled");
+  if (!server.clustered()) return put_error(out, "ERR This instance has cluster support disabled");
+  if (server.shards() == nullptr) return put_error(out, kStarting);
   const Topology topology{*server.shards(), server.identity.node, server.alive, true};
   switch (id) {
     case CommandId::kClusterInfo: return put_cluster_info(topology, out);
@@ -230,7 +231,7 @@ void execute(Server& server, Client& client, const kv::CommandSpec& spec, Args a
         return put_error(out, "ERR value is out of range, value must between -2147483648 and 2147483647");
       if (*index != 0)
         return put_error(
-            out, server.shards() ? "ERR SELECT is not allowed in cluster mode" : "ERR DB index is out of range");
+            out, server.clustered() ? "ERR SELECT is not allowed in cluster mode" : "ERR DB index is out of range");
       return put_ok(out);
     }
     case CommandId::kAuth:

@@ -211,9 +211,6 @@ Result<void> Node::open_groups(bool newly_founded) {
   server_.groups = groups_.get();
   server_.map = &map_;
   server_.conductor = conductor_.get();
-  server_.alive = [this](NodeId node) {
-    return node == identity_.node || peers_->silent_for(node) < 2 * config_.election_timeout;
-  };
   server_.router = router_.get();
   return {};
 }
@@ -289,6 +286,11 @@ Result<void> Node::run(const Listening& listening, Ending* ending) {
   if (identity_.founded()) TRY(load_map());
   peers_ = std::make_unique<Peers>(env_, config_, identity_, map_);
   server_.peers = peers_.get();
+  server_.alive = [this](NodeId node) {
+    return node == identity_.node || peers_->silent_for(node) < 2 * config_.election_timeout;
+  };
+  // Cluster clients that come before the groups are open find their way.
+  if (identity_.founded()) server_.map = &map_;
   return fiber::with_scope(env_.scheduler, [&](fiber::Scope& scope) -> Result<void> {
     if (ending)
       scope.spawn("ending", [this, ending, &scope] {

@@ -29,7 +29,6 @@ static_assert(kEnoughBytes + limits::kMaxCommandBytes + limits::kMaxCommandArgs 
 // The registry, which forgets what nobody uses, hears of a session that is in use so often: much more often than it
 // forgets (kv::kSessionIdleMs).
 constexpr Duration kTouchInterval = 1min;
-constexpr std::string_view kStarting = "LOADING the node is starting, or its cluster is being formed";
 
 bool same_word(std::string_view text, std::string_view lower) {
   return text.size() == lower.size() && std::equal(text.begin(), text.end(), lower.begin(), [](char a, char b) {

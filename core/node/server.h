@@ -20,6 +20,9 @@ namespace mneme::node {
 
 class Conductor;
 
+// What clients are told who ask for more than a node that starts can do.
+inline constexpr std::string_view kStarting = "LOADING the node is starting, or its cluster is being formed";
+
 // One client's connection, as CLIENT LIST shows it.
 struct Client {
   uint64_t id = 0;
@@ -54,12 +57,17 @@ struct Server {
   // Null until the node can serve.
   Router* router = nullptr;
   Groups* groups = nullptr;
-  MapCache* map = nullptr;
+  MapCache* map = nullptr;  // a node that was here before has its last one from the start
   Conductor* conductor = nullptr;
   std::function<bool(NodeId)> alive;  // whether this node believes so, of a node of the map
   // The map that cluster clients are shown; null where there is nothing to find one's way in: one node, one shard.
   const shard::Map* shards() const {
     return map && (map->map().nodes().size() > 1 || map->map().shards().size() > 2) ? &map->map() : nullptr;
+  }
+  // Whether cluster clients are in the right place. A node that starts for the first time has no map to show yet, and
+  // must not say that it is none of a cluster: clients believe it and give up.
+  bool clustered() const {
+    return map ? shards() != nullptr : config.cluster.size() > 1 || config.shards > 1 || !config.join.empty();
   }
   size_t max_memory_bytes = 0;  // CONFIG SET maxmemory
   Instant started;

@@ -16,12 +16,11 @@ namespace {
 
 using Ask = std::function<std::string(const std::vector<std::string>&)>;
 
-// Calls fn(ask) on node 1 of the map, or of no cluster.
-void on_server(const shard::Map* map, const std::function<void(const Ask&)>& fn) {
+// Calls fn(ask) on node 1 of the map, or of no cluster, or of one that is not known yet.
+void on_server(const shard::Map* map, const std::function<void(const Ask&)>& fn, const Config& config = {}) {
   OneMachine one;
   one.run([&] {
     auto ended = one.process([&](Env& env) -> Result<void> {
-      const Config config;
       const Identity identity{NodeId(1), Incarnation(1001), ClusterId(77), {}};
       Server server{.env = env, .config = config, .identity = identity};
       MapCache cache(env);
@@ -91,4 +90,26 @@ TEST_CASE("without a shard map a node is no cluster", "[node]") {
     CHECK(contains(ask({"INFO"}), "redis_mode:standalone\r\n"));
     CHECK(contains(ask({"INFO", "cluster"}), "cluster_enabled:0\r\n"));
   });
+}
+
+TEST_CASE("a node that is to be one of a cluster says so before there is a shard map", "[node]") {
+  std::vector<Config> configs(3);
+  configs[0].cluster = {{NodeId(1), {"n1", 1}}, {NodeId(2), {"n2", 1}}};
+  configs[1].join = {{"n1", 1}};
+  configs[2].shards = 4;
+  for (const Config& config : configs) {
+    on_server(
+        nullptr,
+        [](const Ask& ask) {
+          for (const char* word : {"MYID", "NODES", "INFO", "SLOTS", "SHARDS"})
+            CHECK(ask({"CLUSTER", word}).starts_with("-LOADING "));
+          for (const char* command : {"READONLY", "READWRITE", "ASKING"})
+            CHECK(ask({command}).starts_with("-LOADING "));
+          CHECK(ask({"SELECT", "1"}) == "-ERR SELECT is not allowed in cluster mode\r\n");
+          CHECK(contains(ask({"HELLO", "3"}), "$4\r\nmode\r\n$7\r\ncluster\r\n"));
+          CHECK(contains(ask({"INFO"}), "redis_mode:cluster\r\n"));
+          CHECK(contains(ask({"INFO", "cluster"}), "cluster_enabled:1\r\n"));
+        },
+        config);
+  }
 }
