@@ -5,6 +5,7 @@ started here are stopped, by their id.
 """
 
 import atexit
+import json
 import os
 import shutil
 import signal
@@ -81,8 +82,21 @@ def start(command, log):
     """Starts a process whose output goes to the file `log`."""
     with open(log, "ab") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    return adopt(process)
+
+
+def adopt(process):
+    """Sees to it that the process does not outlive the test."""
     _processes.append(process)
     return process
+
+
+def as_json(text):
+    """None for what is none, as the output of a command that failed."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def run(command, seconds=60, **options):
