@@ -55,19 +55,20 @@ const Node* leader_of(const Map& map, const Shard& shard) {
   return leader != nullptr && endpoint_of(leader->client_address) ? leader : nullptr;
 }
 
-// Slots with the same leader and replicas.
+// Slots with the same leader, or its stand-in, and replicas.
 struct Run {
   SlotRange slots;
-  std::vector<const Node*> nodes;  // the leader first
+  std::vector<const Node*> nodes;  // as nodes_of() has them
 };
 
+// Whom clients are sent to for the shard's slots, then who answers reads as well. Without a known leader the first
+// voter stands in, the same on every node that believes the same nodes to be alive.
 std::vector<const Node*> nodes_of(const Topology& topology, const Shard& shard) {
   std::vector<const Node*> nodes;
   const Node* leader = leader_of(topology.map, shard);
-  if (leader == nullptr) return nodes;
-  nodes.push_back(leader);
-  if (!topology.replicas) return nodes;
+  if (leader != nullptr) nodes.push_back(leader);
   for (const Member& member : shard.configuration()) {
+    if (!nodes.empty() && !topology.replicas) break;
     const Node* node = topology.map.node(member.replica.node);
     if (member.role == shard::Role::kVoter && node != nullptr && node != leader && endpoint_of(node->client_address) &&
         is_alive(topology, node->id))

@@ -4,9 +4,12 @@
 // (redis.io/commands, "cluster-nodes" and its neighbours; checked against a server).
 //
 // Redis has nodes with slots, here shards have. So each node is shown as the master of the slots whose shards it leads,
-// as far as the map knows; a node that leads nothing is a master without slots. A slot whose leader is not known, or
-// has no address that a client could use, is left out: clients then ask again, or any other node, which forwards.
-// Nobody is ever named who did not lead: the map has what leaders said of themselves.
+// as far as the map knows; a node that leads nothing is a master without slots.
+//
+// While a slot's leader is not known, as right after a split, or has no address that a client could use, a voter that
+// is alive stands in for it, and forwards what it is asked. To leave the slot out would do harm: redis-py takes it for
+// a slot that nobody serves, and refuses its keys until something else makes it ask again. MOVED names leaders only:
+// the map has what they said of themselves.
 //
 // Liveness is one node's opinion, which Redis calls PFAIL ("fail?"): it is shown, and changes no slot's owner.
 #pragma once
@@ -39,7 +42,7 @@ void put_cluster_shards(const Topology& topology, std::string& out);
 void put_cluster_nodes(const Topology& topology, std::string& out);
 void put_cluster_info(const Topology& topology, std::string& out);
 
-// "MOVED 12182 host:port", an error's text; nothing while the slot would be left out of SLOTS.
+// "MOVED 12182 host:port", an error's text; nothing while the slot's leader is not known.
 [[nodiscard]] std::optional<std::string> moved_text(const Topology& topology, uint16_t slot);
 
 }  // namespace mneme::node
