@@ -1,11 +1,11 @@
 """What clients of real nodes saw, recorded command by command, and the verdict on it from outside the nodes.
 
 A command that goes over the wire is an operation of its own. redis-py sends one again when the connection is lost,
-under the same call, so what its caller sees is not enough: the recording sits in redis-py's connection, which pipelines use too (DEL is one). An answer that
-says that nothing happened (MOVED, CLUSTERDOWN, LOADING, TRYAGAIN, ASK) makes an operation failed; UNCERTAIN and a lost
-connection leave it open: it may take effect at any later time, or never.
+under the same call, so what its caller sees is not enough: the recording sits in redis-py's connection, which pipelines
+use too (DEL is one). An answer that says that nothing happened (MOVED, CLUSTERDOWN, LOADING, TRYAGAIN, ASK) makes an
+operation failed; UNCERTAIN and a lost connection leave it open: it may take effect at any later time, or never.
 
-The verdict is that of `mneme check` on the keys' histories, and of two counts of our own that share no code with it.
+The verdict is that of `mneme check` on the keys' histories, and of two counts that share no code with it.
 """
 
 import collections
@@ -132,7 +132,7 @@ def linearizable(binary, path, operations):
 
 
 def wrong_counters(operations, prefix):
-    """Of keys that nothing but INCR writes, those whose last GET is not what the acknowledged and the open ones allow."""
+    """Of keys that only INCR writes, those whose last GET is not what the acknowledged and the open ones allow."""
     wrong = []
     for key in sorted({o["key"] for o in operations if o["key"].startswith(prefix)}):
         mine = [o for o in operations if o["key"] == key]
@@ -156,10 +156,3 @@ def lost_writes(operations, prefix):
         elif operation["op"] == "get":
             shown[operation["key"]] = operation["result"]
     return [f"{k} is {shown.get(k)} instead of {v}" for k, v in acknowledged.items() if shown.get(k) != v]
-
-
-def anomalies(binary, path, operations, counters, once):
-    """Everything that is wrong, as sentences; `counters` and `once` are the prefixes of such keys."""
-    sound, words = linearizable(binary, path, operations)
-    found = [] if sound else [f"the history is not linearizable: {words}"]
-    return found + wrong_counters(operations, counters) + lost_writes(operations, once)
