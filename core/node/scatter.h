@@ -12,6 +12,11 @@
 // Each part is atomic, the whole is not: the parts happen at points of their own between request and answer. So RANGE,
 // DBSIZE and KEYS are exact for each shard and no snapshot of all, and a reader may find some shards emptied by
 // FLUSHALL and others not yet. A part that certainly was not executed may be asked for again by itself.
+//
+// Every node answers for all shards, whoever asks. A cluster client that asks each master and adds up counts a key once
+// per master. It cannot be told from others: clients ask for the slot map on one of their connections and for DBSIZE on
+// all of them, and redis-py, which holds a node that SLOTS lists as a replica anywhere for no master, would miss the
+// keys of those if a node answered for what it leads.
 #pragma once
 
 #include <cstdint>
