@@ -38,6 +38,7 @@ SHARDS = 8
 WORKERS = 5
 CLI_SESSIONS = 2
 PATIENCE = 20  # seconds that any one thing may take
+STUCK_AFTER = 4  # seconds after a node was stopped, redis-benchmark is given up
 
 CONTENDED, APPENDED, COUNTER, ONCE = "contended:", "appended:", "counter:", "once:"
 KINDS = {"set": 3, "get": 6, "delete": 1, "append": 2, "length": 1, "incr": 3, "once": 4}  # how often
@@ -263,11 +264,19 @@ class Benchmark(Background):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         harness.adopt(process)
-        try:
-            return process.communicate(timeout=PATIENCE)[0], process.returncode
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.communicate()[0], None
+        begun = time.monotonic()
+        stops, stopped_at = self.operations.stops, None
+        while time.monotonic() - begun < PATIENCE:
+            try:
+                return process.communicate(timeout=0.2)[0], process.returncode
+            except subprocess.TimeoutExpired:
+                pass
+            if self.operations.stops != stops:
+                stopped_at = stopped_at or time.monotonic()
+                if time.monotonic() - stopped_at > STUCK_AFTER:
+                    break
+        process.kill()
+        return process.communicate()[0], None
 
 
 class Seen:
@@ -303,9 +312,11 @@ class Operations:
     def split(self):
         self.change("split", str(self.shard()["group"]))
 
-    def transfer(self):
+    def transfer(self, heir=None):
         shard = self.shard()
-        heir = self.chance.choice([n.id for n in self.cluster.nodes if n.id != shard["leader"]])
+        if shard["leader"] == heir:
+            return
+        heir = heir or self.chance.choice([n.id for n in self.cluster.nodes if n.id != shard["leader"]])
         self.change("transfer", str(shard["group"]), f"n{heir}")
 
     def move(self):
@@ -328,8 +339,8 @@ class Operations:
         victim.wait_ready(PATIENCE)
         self.wait_led({0})
         harness.wait_until(lambda: self.operator().status()["wrong"] == [], PATIENCE, "nothing is wrong any more")
-        self.stops += 1  # a run that began in between is not blamed either
         self.down = False
+        self.transfer(victim.id)  # who leads nothing is none of the masters that cluster clients look for
 
     def wait_led(self, by_nobody):
         def led():
@@ -365,7 +376,7 @@ def read_all(history, nodes):
 
 
 def whole_keyspace(client, nodes, keys):
-    """What concerns all keys, asked as a cluster client asks it and of each node: any node answers for all shards."""
+    """What concerns all keys, asked as RedisCluster asks it, and of each node: any node answers for all shards."""
     import redis
 
     everything = {k.decode() for k in client.keys()}
@@ -378,6 +389,8 @@ def whole_keyspace(client, nodes, keys):
         require(plain.dbsize() == len(everything), f"node {node.id}: DBSIZE is {plain.dbsize()} of {len(everything)}")
         scanned = [k.decode() for k in plain.scan_iter(count=1000)]
         require(sorted(scanned) == sorted(everything), f"node {node.id}: SCAN has each of {len(everything)} keys once")
+    client.flushall()
+    require(client.dbsize() == 0 and client.keys() == [], "FLUSHALL of every master leaves nothing")
     return len(everything)
 
 
