@@ -59,13 +59,17 @@ void revoke_lease(Core& c) {
   for (Progress& p : c.peers) p.promised = p.sure_promised = {};
 }
 
-bool has_lease(const Core& c, Instant now) {
-  if (!may_have_lease(c)) return false;
+// One that is alone asks nobody, so its own word lasts for ever.
+Instant lease_end(const Core& c) {
+  if (!may_have_lease(c)) return {};
   auto when = [](Instant t) { return static_cast<uint64_t>(std::max<int64_t>(t.ns, 0)); };
   auto promised = [&](const Progress& p) { return std::pair(when(p.sure_promised), when(p.promised)); };
-  const Instant from{static_cast<int64_t>(agreed(c, when(now), promised))};
-  return from.ns > 0 && now - from < usable(c.config);
+  const Instant from{static_cast<int64_t>(agreed(c, when(kNever), promised))};
+  if (from == kNever || from.ns == 0) return from;
+  return from + usable(c.config);
 }
+
+bool has_lease(const Core& c, Instant now) { return now < lease_end(c); }
 
 // One that is alone has promised nothing: there is nobody who could lead but it.
 bool is_bound(const Core& c) {

@@ -411,6 +411,7 @@ const Configuration& Raft::configuration_at(LogIndex index) const { return state
 ReplicaId Raft::transferring_to() const { return state_->transfer.to; }
 bool Raft::committed_in_term() const { return state_->committed_in_term; }
 bool Raft::resting() const { return state_->resting; }
+Instant Raft::lease_end() const { return raft::lease_end(*state_); }
 bool Raft::lease_valid(Instant now) const { return has_lease(*state_, std::max(now, state_->now)); }
 
 LogIndex Raft::match_index(ReplicaId member) const {

@@ -207,6 +207,8 @@ class Raft {
   bool committed_in_term() const;     // the leader has committed an entry of its own term
   bool resting() const;
   bool lease_valid(Instant now) const;  // a read asked now would need no round
+  // When that ends if nothing more is heard, by this replica's clock; in the past, or 0: there is no lease.
+  Instant lease_end() const;
 
  private:
   struct State;

@@ -280,6 +280,8 @@ void fail_reads(Core& c);
 void next_round(Core& c);
 void note_promise(Core& c, Progress& p, const Message& m);
 void revoke_lease(Core& c);
+// By this replica's clock; long ago: it has none.
+Instant lease_end(const Core& c);
 bool has_lease(const Core& c, Instant now);
 // Has promised, perhaps in an earlier life, to vote for nobody yet.
 bool is_bound(const Core& c);
