@@ -23,6 +23,7 @@ namespace mneme::cmd {
 
 namespace {
 
+constexpr int64_t kPpm = 1'000'000;
 constexpr uint32_t kShardsOfCluster = 16;  // enough to spread over a few nodes; more come by splitting
 
 struct Flags {
@@ -43,6 +44,8 @@ struct Flags {
   int64_t election_timeout_ms = 1000;
   int64_t heartbeat_ms = 200;
   int64_t request_timeout_ms = 5000;
+  int64_t lease_ms = 0;        // none
+  uint32_t max_drift_ppm = 0;  // not given
   uint64_t max_memory_mib = 0;
   uint64_t max_clients = limits::kMaxClients;
   uint64_t segment_mib = limits::kSegmentBytes / limits::kMiB;
@@ -101,6 +104,26 @@ int exit_for(const Error& error) {
 
 std::unexpected<Error> impossible(std::string sentence) { return fail(ErrorCode::kInvalid, std::move(sentence)); }
 
+// A lease is safe for as long as voters keep to their leader, and worth having where heartbeats renew it in time.
+Result<void> check_lease(const Flags& flags) {
+  if (flags.lease_ms == 0) {
+    if (flags.max_drift_ppm) return impossible("--max-drift is for leases: say --lease MS too, or leave it out");
+    return {};
+  }
+  if (flags.lease_ms > flags.election_timeout_ms)
+    return impossible(fmt::format(
+        "--lease {} is longer than --election-timeout {}, for which voters keep to a leader: make it at most that",
+        flags.lease_ms, flags.election_timeout_ms));
+  const int64_t drift = flags.max_drift_ppm ? flags.max_drift_ppm : node::Config().drift_ppm;
+  const int64_t lasts_us = flags.lease_ms * (kPpm - drift) / 1000;
+  if (lasts_us <= flags.heartbeat_ms * 1000)
+    return impossible(
+        fmt::format("--lease {} lasts {}.{:03} ms where clocks differ by --max-drift {} ppm, and would end "
+                    "before the next of the heartbeats, --heartbeat {}, can renew it: make it longer",
+                    flags.lease_ms, lasts_us / 1000, lasts_us % 1000, drift, flags.heartbeat_ms));
+  return {};
+}
+
 Result<void> check_combinations(const Flags& flags, const node::Config& config) {
   if (!config.join.empty()) {
     if (!config.cluster.empty()) return impossible("--cluster founds a cluster and --join joins one: say one of them");
@@ -123,7 +146,7 @@ Result<void> check_combinations(const Flags& flags, const node::Config& config) 
                     founders, founders == 1 ? "" : "s", flags.copies, founders));
   if (flags.heartbeat_ms * 2 > flags.election_timeout_ms)
     return impossible("--heartbeat must be at most half of --election-timeout");
-  return {};
+  return check_lease(flags);
 }
 
 // All but what depends on the data directory. Every error is one of usage.
@@ -143,6 +166,8 @@ Result<node::Config> make_config(const Flags& flags) {
   config.election_timeout = std::chrono::milliseconds(flags.election_timeout_ms);
   config.heartbeat_interval = std::chrono::milliseconds(flags.heartbeat_ms);
   config.request_timeout = std::chrono::milliseconds(flags.request_timeout_ms);
+  config.lease = std::chrono::milliseconds(flags.lease_ms);
+  if (flags.max_drift_ppm) config.drift_ppm = flags.max_drift_ppm;
   if (config.lost_after < 5 * config.election_timeout)
     return impossible("--lost-after must be at least 5 times --election-timeout: less is no silence yet");
   config.shards = flags.shards ? flags.shards : config.cluster.empty() ? 1 : kShardsOfCluster;
@@ -351,6 +376,20 @@ void add_node(CLI::App& app, Run& run) {
       ->check(CLI::Range(10, 600'000))
       ->envname("MNEME_REQUEST_TIMEOUT")
       ->capture_default_str();
+  node->add_option(
+          "--lease", flags->lease_ms,
+          "milliseconds, at most --election-timeout, for which a leader answers reads without asking the others "
+          "again; 0: it always asks. The same on all nodes, as is --election-timeout; changed only while all "
+          "are stopped")
+      ->check(CLI::Range(0, 60'000))
+      ->envname("MNEME_LEASE")
+      ->capture_default_str();
+  node->add_option("--max-drift", flags->max_drift_ppm,
+                   fmt::format("parts per million by which one node's clock may run faster than another's; beyond it, "
+                               "reads under a lease can be stale; default: {}",
+                               node::Config().drift_ppm))
+      ->check(CLI::Range(1, 900'000))
+      ->envname("MNEME_MAX_DRIFT");
   node->add_option("--max-memory", flags->max_memory_mib,
                    "MiB of keys and values, then writes are refused; 0: no bound")
       ->check(CLI::Range(uint64_t{0}, uint64_t{1'000'000'000}))

@@ -36,9 +36,11 @@ struct Config {
   Duration request_timeout{5s};  // until a client is told that there is no leader, or that its outcome is unknown
 
   // Leaders answer reads without asking the others for so long after these last agreed, at most election_timeout; the
-  // same on all nodes. 0: they ask. Safe while no two nodes' monotonic clocks differ in rate by more than drift_ppm.
+  // same on all nodes. 0: they ask. Safe while no two nodes' monotonic clocks differ in rate by more than drift_ppm. By
+  // default that is what two clocks may which are being corrected in opposite directions as fast as chrony does
+  // (maxslewrate, a twelfth); it costs a fifth of the lease.
   Duration lease{0};
-  uint32_t drift_ppm = 1000;
+  uint32_t drift_ppm = 200'000;
   bool may_rest = true;               // groups with nothing to do fall silent; nodes then watch each other
   bool balance = true;                // the leader of the meta group repairs, spreads, splits and balances by itself
   Duration lost_after{300s};          // a node that is silent for so long is replaced
