@@ -181,6 +181,8 @@ void Machine::crash(CrashKind kind) {
   if (kind == CrashKind::kPowerLoss) disk_.power_loss();
 }
 
+Instant Machine::monotonic() const { return life_ ? life_->clock.now() : kNever; }
+
 bool Machine::unwinding() const { return life_ && life_->dead; }
 
 void Machine::hold_until(WorldTime until) { hold(busy_until_, until); }

@@ -93,6 +93,8 @@ class Machine {
   const MachineOptions& options() const { return options_; }
   DiskState& disk() { return disk_; }
   uint64_t boots() const { return boots_; }
+  // What its monotonic clock shows to its process; kNever when there is none.
+  Instant monotonic() const;
   // Files that a process had not closed when all of its fibers were gone; of all its processes.
   size_t leaked_files() const { return leaked_files_; }
 

@@ -16,7 +16,7 @@ std::string_view name_of(FaultKind strike) {
     case FaultKind::kPause: return "pause it";
     case FaultKind::kBlackout: return "power loss everywhere";
     case FaultKind::kOverthrow: return "cut it off, with power loss of all others,";
-    case FaultKind::kDelude: return "cut it off with its clock stopped";
+    case FaultKind::kDelude: return "cut it off with its clock as slow as may be";
     case FaultKind::kExile: return "cut it off until another node's checkpoint, at most";
     case FaultKind::kReunite: return "heal the network";
     default: return "";
@@ -100,7 +100,7 @@ std::string Fault::text() const {
     case FaultKind::kTailRot:
       return when + fmt::format("power loss n{} for {}, and a part of what it wrote last rots", a, seconds(duration));
     case FaultKind::kDelude:
-      return when + fmt::format("n{} is cut off for {} and its clock stands still", a, seconds(duration));
+      return when + fmt::format("n{} is cut off for {} and its clock is as slow as may be", a, seconds(duration));
     case FaultKind::kExile:
       return when + fmt::format("n{} is cut off until another node completes a checkpoint, for {} at most", a,
                                 seconds(duration));

@@ -41,7 +41,7 @@ enum class FaultKind : uint8_t {
   kHungDisk,
   kEvict,
   kTailRot,
-  kDelude,  // only of an ambush: the node is cut off from the others while its monotonic clock stands still
+  kDelude,  // only of an ambush: the node is cut off from the others while its monotonic clock is as slow as may be
   kOldCopy,
   kLyingDisk,
   kLostWrite,

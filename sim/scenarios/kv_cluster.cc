@@ -47,6 +47,10 @@ void KvCluster::make_config(uint32_t n) {
   config.election_timeout = std::chrono::milliseconds(options_[Option::election_timeout]);
   config.heartbeat_interval = std::chrono::milliseconds(options_[Option::heartbeat]);
   config.request_timeout = std::chrono::milliseconds(options_[Option::request_timeout]);
+  if (options_[Option::leases] != 0) {
+    config.lease = config.election_timeout * options_[Option::lease] / 100;
+    config.drift_ppm = static_cast<uint32_t>(options_[Option::max_drift]);
+  }
   config.segment_bytes = static_cast<size_t>(options_[Option::segment]) * limits::kKiB;
   config.checkpoint_log_bytes = static_cast<size_t>(options_[Option::checkpoint]) * limits::kKiB;
   config.keep_entries = static_cast<uint64_t>(options_[Option::keep_entries]);

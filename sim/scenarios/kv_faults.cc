@@ -9,7 +9,6 @@ namespace mneme::sim {
 namespace {
 // Bytes per second, divided by the factor by which a link is slow: so that the slowest is usable, just.
 constexpr uint64_t kSlowLinkBandwidth = 4'000'000;
-constexpr int32_t kStandsStill = -1'000'000;  // ppm
 // How long silent rollback waits for a moment when it may begin or strike, and how often it looks.
 constexpr WorldTime kRollbackPatience = 3000 * kMillisecond;
 constexpr WorldTime kRollbackLook = kMillisecond;
@@ -172,11 +171,11 @@ void KvFaults::apply(const Fault& fault) {
     case FaultKind::kDrift: drift(fault, static_cast<int32_t>(fault.amount)); break;
     case FaultKind::kDelude:
       cut_off(uint64_t{1} << fault.a, until);
-      drift(fault, kStandsStill);
+      drift(fault, slowest_clock(options_));
       break;
     case FaultKind::kExile: {
       cut_off(uint64_t{1} << fault.a, until);
-      if (fault.amount == 1) drift(fault, kStandsStill);
+      if (fault.amount == 1) drift(fault, slowest_clock(options_));
       Fault reunion = fault;
       reunion.kind = FaultKind::kAmbush;
       reunion.trigger = Probe::checkpoint_completed;

@@ -22,7 +22,7 @@ void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin,
 
 void KvOracle::started(NodeId node, GroupId id, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
   Group& group = groups_[id];
-  group.last_seen.erase(node.value);
+  retired(node, id);
   group.replica[node.value] = raft.id();
   running_.insert(node.value);
   shape_.in_force(id, raft.configuration_index(), raft.configuration());
@@ -55,13 +55,18 @@ void KvOracle::moved(NodeId node, GroupId id, const raft::Raft& raft) {
     return;
   }
   if (auto wrong = group.cluster.observe(raft)) return violate("raft invariant", *wrong);
+  if (auto wrong = leases_ ? leases_->moved(node, id, raft) : std::nullopt) return violate("lease", *wrong);
   if (after_step) after_step();
 }
 
-void KvOracle::retired(NodeId node, GroupId group) { groups_[group].last_seen.erase(node.value); }
+void KvOracle::retired(NodeId node, GroupId group) {
+  groups_[group].last_seen.erase(node.value);
+  if (leases_) leases_->gone(node, group);
+}
 
 void KvOracle::stopped(NodeId node) {
   for (auto& [id, group] : groups_) group.last_seen.erase(node.value);
+  if (leases_) leases_->gone(node);
   running_.erase(node.value);
 }
 
@@ -97,6 +102,7 @@ void KvOracle::compare_digest(NodeId node, GroupId group, LogIndex index, uint64
 void KvOracle::applied(NodeId node, GroupId group, const raft::Entry& entry, uint64_t digest) {
   if (auto wrong = shape_.applied(group, entry); wrong && violated_) violate("shape", *wrong);
   if (!violated_) return;
+  if (auto wrong = leases_ ? leases_->applied(group, entry.index) : std::nullopt) return violate("lease", *wrong);
   if (after_apply) after_apply(group, entry);
   Applied& slot = at(group, entry.index);
   if (!slot.known) {

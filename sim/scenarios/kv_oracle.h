@@ -5,7 +5,7 @@
 // KvModel, that of a split's child after its parent's; every acknowledged write is in one of them, every answer is the
 // one that the model gives at that place, and the order respects the times of call and return. This is independent of
 // the black-box checker, which knows only the history. What the logs say of the cluster's shape is judged in
-// kv_shape.h.
+// kv_shape.h, and leases are in kv_leases.h.
 #pragma once
 
 #include <functional>
@@ -18,6 +18,7 @@
 #include "core/raft/invariants.h"
 #include "core/replica/observer.h"
 #include "sim/scenarios/kv_history.h"
+#include "sim/scenarios/kv_leases.h"
 #include "sim/scenarios/kv_model.h"
 #include "sim/scenarios/kv_shape.h"
 
@@ -47,6 +48,9 @@ class KvOracle final : public replica::Observer {
   // Called after each step of a replica that violated nothing, and for each entry that one applies.
   std::function<void()> after_step;
   std::function<void(GroupId, const raft::Entry&)> after_apply;
+
+  // For a cluster whose nodes use leases; before any of them starts.
+  void watch_leases(KvLeases::Clock clock) { leases_.emplace(std::move(clock)); }
 
   // The node's process is gone: what it showed last is no longer compared with.
   void stopped(NodeId node);
@@ -113,6 +117,7 @@ class KvOracle final : public replica::Observer {
 
   std::function<void(Finding)> violated_;
   KvShape shape_;
+  std::optional<KvLeases> leases_;
   bool found_ = false;
   std::map<GroupId, Group> groups_;
   std::set<uint64_t> running_;

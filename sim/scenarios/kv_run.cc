@@ -37,6 +37,11 @@ class KvRun {
         growth_(options) {
     oracle_.shape().after_step = [this](const shard::Shard& shard) { faults_.stepped(shard); };
     oracle_.after_apply = [this](GroupId group, const raft::Entry& entry) { growth_.applied(group, entry); };
+    if (options[Option::leases] != 0)
+      oracle_.watch_leases([this](NodeId node) {
+        const uint32_t n = cluster_.machine_of(node);
+        return n == 0 ? kNever : cluster_.machine(n).monotonic();
+      });
     oracle_.after_step = [this] {
       if (world_.now() >= growth_due_) look_for_growth();
     };

@@ -189,6 +189,7 @@ Result<void> Options::reconcile(const Options& asked) {
     fix(Option::bandwidth,
         std::max({now[Option::bandwidth], int64_t{256}, std::min(usable, spec_of(Option::bandwidth).highest)}));
   }
+  TRY(bound_drift(asked));
   // A damaged disk may be lost for good, so in the recoverable regime a majority must have disks that are never
   // damaged.
   const Option fewest = now[Option::nodes] < 3 ? Option::nodes : Option::copies;
@@ -201,6 +202,27 @@ Result<void> Options::reconcile(const Options& asked) {
           fmt::format("{} = {} leaves no copy that {} = {} may damage: use {} = 3 or more, or regime = unrestricted",
                       spec_of(fewest).name, now[fewest], spec_of(damage).name, now[damage], spec_of(fewest).name));
     if (!asked.given(damage)) fix(damage, 0);
+  }
+  return {};
+}
+
+// Leases are safe while no two clocks drift apart by more than nodes were told, so each keeps to half of it. It does
+// not where all three options were given: that is how to see what becomes of leases beyond their bound.
+Result<void> Options::bound_drift(const Options& asked) {
+  const Options& now = *this;
+  const int64_t needed = 2 * now[Option::drift];
+  if (now[Option::leases] == 0 || needed <= now[Option::max_drift]) return {};
+  if (!asked.given(Option::drift)) {
+    fix(Option::drift, now[Option::max_drift] / 2);
+  } else if (!asked.given(Option::max_drift) && needed <= spec_of(Option::max_drift).highest) {
+    fix(Option::max_drift, needed);
+  } else if (!asked.given(Option::leases)) {
+    fix(Option::leases, 0);
+  } else if (!asked.given(Option::max_drift)) {
+    return contradiction(
+        fmt::format("leases = 1 is not safe with drift = {} ppm, whatever nodes are told: use leases = 0, or give "
+                    "max_drift, too, and expect violations",
+                    now[Option::drift]));
   }
   return {};
 }

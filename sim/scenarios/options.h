@@ -39,6 +39,9 @@ namespace mneme::sim {
   X(cluster, max_append, "bytes", 64, 1048576, 256, 65536, "entries in one append message")                              \
   X(cluster, max_inflight, "", 1, 1024, 1, 64, "append messages on their way to one follower")                           \
   X(cluster, memory, "KiB", 0, 1048576, 0, 0, "bound on a node's table, beyond which writes are refused; 0: none")       \
+  X(cluster, leases, "", 0, 1, 0, 1, "1: leaders answer reads without asking, under leases")                             \
+  X(cluster, lease, "percent", 1, 100, 30, 100, "of the election timeout: how long it is")                               \
+  X(cluster, max_drift, "ppm", 2000, 900000, 2000, 200000, "two clocks' difference, as nodes with leases are told")      \
   X(workload, clients, "", 1, 64, 4, 12, "client processes")                                                             \
   X(workload, operations, "", 1, 1000000, 1600, 3000, "client operations planned, all clients together")                 \
   X(workload, duration, "ms", 100, 86400000, 30000, 36000, "virtual time before everything is healed")                   \
@@ -101,9 +104,10 @@ namespace mneme::sim {
   X(faults, hung_disks, "", 0, 1000, 0, 1, "times that a disk does not answer for a while")                              \
   X(faults, evictions, "", 0, 1000, 0, 4, "times that a page cache forgets what it need not keep")                       \
   X(faults, clock_drifts, "", 0, 1000, 0, 3, "changes of a monotonic clock's drift")                                     \
+  X(faults, drift, "ppm", 0, 1000000, 50000, 50000, "the most of these, 50000 if faster; without leases also to a halt") \
   X(faults, clock_jumps, "", 0, 1000, 0, 3, "jumps of a wall clock")                                                     \
   X(faults, ambushes, "", 0, 1000, 0, 6, "faults that wait for an election, a vote... and strike within 50 ms")          \
-  X(faults, delusions, "", 0, 1000, 0, 2, "leaders cut off while they ask who follows, with clocks that stand still")     \
+  X(faults, delusions, "", 0, 1000, 0, 2, "leaders cut off while they answer reads, with the slowest clocks")            \
   X(faults, exiles, "", 0, 1000, 0, 2, "leaders cut off until another node has completed a checkpoint")                   \
   X(faults, vanishing_clients, "", 0, 1000, 0, 6, "client processes that are killed and come back")                      \
   X(faults, old_copies, "", 0, 1000, 0, 0, "times that an old copy takes the place of a disk; see kv_faults.h")          \
@@ -182,9 +186,15 @@ class Options {
 
  private:
   Result<void> reconcile(const Options& asked);
+  Result<void> bound_drift(const Options& asked);
   void fix(Option option, int64_t value) { ranges_[static_cast<size_t>(option)] = {value, value}; }
   std::array<std::optional<Range>, kOptionCount> ranges_;
 };
+
+// The slowest that faults may make a clock, in ppm: it stands still, or keeps to what nodes were told of it.
+inline int32_t slowest_clock(const Options& options) {
+  return options[Option::leases] != 0 ? -static_cast<int32_t>(options[Option::drift]) : -1'000'000;
+}
 
 enum class Regime : int64_t { kRecoverable = 0, kUnrestricted = 1 };
 enum class Limit : int64_t { kKept = 0, kLifted = 1 };

@@ -7,6 +7,9 @@ namespace mneme::sim {
 
 namespace {
 
+// What a clock gains at most, in ppm: beyond it keys could expire earlier than the checker believes (kv_history.h).
+constexpr int64_t kFastestClock = 50'000;
+
 struct Drawer {
   const Fate& fate;
   const Options& options;
@@ -184,9 +187,11 @@ void draw_faults(Drawer d) {
   d.add(FaultKind::kEvict, Option::evictions, [](Fault&) { return true; });
   d.add(FaultKind::kDrift, Option::clock_drifts, [&](Fault& f) {
     f.duration = d.lasting(500, 10'000, f.item);
-    f.amount = static_cast<int64_t>(d.between(0, 100'000, f.item, 5)) - 50'000;
-    // Now and then the clock stands still, which is the slowest it can be.
-    if (d.fate.chance(150'000, Choice::kPlan, f.item, 6)) f.amount = -1'000'000;
+    const int64_t loses = options[Option::drift];
+    const int64_t gains = std::min(loses, kFastestClock);
+    f.amount = static_cast<int64_t>(d.between(0, static_cast<uint64_t>(loses + gains), f.item, 5)) - loses;
+    // Now and then it is as slow as it may be.
+    if (d.fate.chance(150'000, Choice::kPlan, f.item, 6)) f.amount = slowest_clock(options);
     return true;
   });
   d.add(FaultKind::kWallJump, Option::clock_jumps, [&](Fault& f) {
@@ -213,10 +218,11 @@ void draw_faults(Drawer d) {
     d.strike(f);
     return true;
   });
-  // While a leader asks whether it still leads, and is never told that the time to ask has passed.
+  // While a leader asks whether it still leads, or believes it, and is told late that the time to ask has passed.
   d.add(FaultKind::kDelude, Option::delusions, [&](Fault& f) {
     f.kind = FaultKind::kAmbush;
-    f.trigger = Probe::read_round_begun;
+    const bool believes = options[Option::leases] != 0 && d.fate.chance(500'000, Choice::kPlan, f.item, 5);
+    f.trigger = believes ? Probe::lease_read_answered : Probe::read_round_begun;
     f.strike = FaultKind::kDelude;
     f.nth = 1;
     f.delay = static_cast<WorldTime>(d.between(0, static_cast<uint64_t>(options[Option::latency]) * 4000, f.item, 9));
