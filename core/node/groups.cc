@@ -149,8 +149,10 @@ Result<void> Groups::open_replica(wal::GroupState state, std::shared_ptr<kv::Sta
   const replica::Shared shared{env_, *log_writer_, driver_, transport_, forwarded_, *this, config_.observer};
   auto replica =
       TRY(replica::Replica::open(shared, config_for(group, state.generation), std::move(state), std::move(machine)));
+  // What it begins with may be newer than the node's copy of the map, which is saved now and then, and nobody else's
+  // may be: after the whole cluster has lost power.
+  shard_changed(*replica);
   replicas_[group] = std::move(replica);
-  news_.notify_all();
   return {};
 }
 

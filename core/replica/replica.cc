@@ -362,6 +362,7 @@ void Replica::install(const raft::LogPosition& position) {
   staged_.clear();
   raft_.applied(position.index);
   raft_.checkpoint_available(position);
+  host_.shard_changed(*this);
   env_.trace.reached(Probe::snapshot_installed);
   env::log(env_.trace, env::Level::kInfo, "replica", "snapshot installed at index {}", position.index.value);
   if (observer_) {

@@ -60,7 +60,8 @@ class Host {
   virtual ~Host() = default;
   // It has seen another leader, or that there is none.
   virtual void leader_changed(Replica& replica) = 0;
-  // It has applied something that changed the shard, its configuration or, of the meta group, the shard map.
+  // It has applied something that changed the shard, its configuration or, of the meta group, the shard map; or begun
+  // anew with a snapshot's.
   virtual void shard_changed(Replica& replica) = 0;
   // It has applied the split of its shard; `child` has the state that the new group begins with.
   virtual void split(Replica& parent, const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) = 0;
