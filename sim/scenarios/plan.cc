@@ -221,8 +221,9 @@ void draw_faults(Drawer d) {
   // While a leader asks whether it still leads, or believes it, and is told late that the time to ask has passed.
   d.add(FaultKind::kDelude, Option::delusions, [&](Fault& f) {
     f.kind = FaultKind::kAmbush;
-    const bool believes = options[Option::leases] != 0 && d.fate.chance(500'000, Choice::kPlan, f.item, 5);
-    f.trigger = believes ? Probe::lease_read_answered : Probe::read_round_begun;
+    static constexpr Probe kTriggers[] = {Probe::read_round_begun, Probe::read_round_begun, Probe::lease_read_answered,
+                                          Probe::leadership_handed_over};
+    f.trigger = kTriggers[options[Option::leases] == 0 ? 0 : d.between(0, std::size(kTriggers) - 1, f.item, 5)];
     f.strike = FaultKind::kDelude;
     f.nth = 1;
     f.delay = static_cast<WorldTime>(d.between(0, static_cast<uint64_t>(options[Option::latency]) * 4000, f.item, 9));
