@@ -56,7 +56,8 @@ EventLoop::~EventLoop() {
 
 Instant EventLoop::now() const {
   timespec time;
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  // Counts while the machine is suspended, too: a leader that wakes up must know that its lease is over.
+  ::clock_gettime(CLOCK_BOOTTIME, &time);
   return {int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec};
 }
 
