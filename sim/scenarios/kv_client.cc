@@ -53,61 +53,6 @@ Result<void> KvClient::read_all(Env& env, int64_t keys, WorldTime deadline) {
 
 // --- Operations
 
-std::vector<std::string> KvClient::arguments(const PlannedOp& op) {
-  const std::string key = "k" + std::to_string(op.key);
-  const std::string tag = "c" + std::to_string(number_) + "." + std::to_string(op.nth);
-  std::string value = tag;
-  if (++unique_ > 0 && value.size() < op.padding) value.append(op.padding - value.size(), '.');
-  switch (op.kind) {
-    case OpKind::kGet: return {"GET", key};
-    case OpKind::kSet: return {"SET", key, value};
-    case OpKind::kDel: return {"DEL", key};
-    case OpKind::kCas:
-      return {"CAS", key, last_seen_.size() > op.key && !op.guess ? last_seen_[op.key] : "c0.0", value};
-    case OpKind::kIncr: return {"INCRBY", key, std::to_string(op.amount)};
-    case OpKind::kAppend: return {"APPEND", key, "+" + tag};
-    case OpKind::kSetPx: return {"SET", key, value, "PX", std::to_string(op.amount)};
-    case OpKind::kPexpire: return {"PEXPIRE", key, std::to_string(op.amount)};
-    case OpKind::kGetSet: return {"GETSET", key, value};
-    case OpKind::kSetNx: return {"SETNX", key, value};
-  }
-  return {};
-}
-
-OpRecord& KvClient::begin(const PlannedOp& op) {
-  OpRecord& record = log_.records.emplace_back();
-  record.client = number_;
-  record.nth = op.nth;
-  record.kind = op.kind;
-  record.args = arguments(op);
-  if (op.kind == OpKind::kSetPx || op.kind == OpKind::kPexpire) record.ttl_ms = op.amount;
-  record.called = world_.now();
-  record.call_order = ++log_.events;
-  return record;
-}
-
-void KvClient::finish(size_t at, ClientOutcome outcome, std::string reply) {
-  OpRecord& record = log_.records[at];
-  record.outcome = outcome;
-  record.returned = world_.now();
-  record.return_order = ++log_.events;
-  if (world_.recording()) {
-    std::string shown = reply.substr(0, reply.find_last_not_of("\r\n") + 1);
-    for (char& c : shown)
-      if (c == '\r' || c == '\n') c = ' ';
-    if (shown.size() > 48) shown = shown.substr(0, 45) + "...";
-    world_.record(0, "client",
-                  fmt::format("{} -> {}", record.text(), outcome == ClientOutcome::kUnknown ? "unknown" : shown));
-  }
-  if (outcome == ClientOutcome::kOk && record.kind == OpKind::kGet && reply[0] == '$' && reply[1] != '-') {
-    const size_t key = static_cast<size_t>(std::stoul(record.args[1].substr(1)));
-    if (last_seen_.size() <= key) last_seen_.resize(key + 1, "c0.0");
-    const size_t line = reply.find("\r\n") + 2;
-    last_seen_[key] = reply.substr(line, reply.size() - line - 2);
-  }
-  record.reply = std::move(reply);
-}
-
 ClientOutcome KvClient::judge(std::string_view reply) const {
   if (reply.starts_with("-UNCERTAIN")) return ClientOutcome::kUnknown;
   for (std::string_view prefix : {"-CLUSTERDOWN", "-LOADING", "-MOVED", "-TRYAGAIN", "-EXPIRED", "-OOM"})
@@ -123,17 +68,16 @@ void KvClient::perform(Env& env, const PlannedOp& op) {
       if (attempts >= kRetries) return;
       continue;
     }
-    begin(op);
-    const size_t record = log_.records.size() - 1;
+    const size_t record = scribe_.begin(op);
     std::string reply;
-    const Attempt how = attempt(env, record, log_.records[record].args, reply);
+    const Attempt how = attempt(env, record, scribe_.record(record).args, reply);
     ClientOutcome outcome = how == Attempt::kAnswered  ? judge(reply)
                             : how == Attempt::kNotSent ? ClientOutcome::kFailed
                                                        : ClientOutcome::kUnknown;
     // redis-py does not know our prefix for unknown outcomes and does not retry it.
     const bool again = plan_.style == ClientStyle::kRetrying && attempts < kRetries &&
                        (how != Attempt::kAnswered || reply.starts_with("-CLUSTERDOWN"));
-    finish(record, outcome, std::move(reply));
+    scribe_.finish(record, outcome, std::move(reply));
     if (how != Attempt::kAnswered) drop();
     if (outcome == ClientOutcome::kFailed) env.clock.sleep_for(env.scheduler, kPauseAfterFailure);
     if (!again) return;
@@ -145,10 +89,9 @@ void KvClient::perform_together(Env& env, size_t first, size_t count) {
   std::vector<size_t> records;
   std::string out;
   for (size_t i = first; i < first + count; ++i) {
-    OpRecord& record = begin(plan_.operations[i]);
-    records.push_back(log_.records.size() - 1);
-    put(out, record.args);
-    note_attempt(records.back(), ++sent_on_stream_);
+    records.push_back(scribe_.begin(plan_.operations[i]));
+    put(out, scribe_.record(records.back()).args);
+    scribe_.sent(records.back(), stream_->id(), ++sent_on_stream_);
   }
   const Instant deadline = env.clock.now() + timeout_;
   auto sent =
@@ -158,11 +101,11 @@ void KvClient::perform_together(Env& env, size_t first, size_t count) {
     auto reply = read_reply(env, deadline);
     if (!reply) break;
     const ClientOutcome outcome = judge(*reply);
-    finish(records[answered], outcome, std::move(*reply));
+    scribe_.finish(records[answered], outcome, std::move(*reply));
   }
   if (answered == count) return;
   drop();
-  for (; answered < count; ++answered) finish(records[answered], ClientOutcome::kUnknown, "");
+  for (; answered < count; ++answered) scribe_.finish(records[answered], ClientOutcome::kUnknown, "");
 }
 
 bool KvClient::open_session(Env& env) {
@@ -186,10 +129,7 @@ bool KvClient::open_session(Env& env) {
 void KvClient::perform_in_session(Env& env, size_t first, size_t count) {
   if (session_ == 0 && !open_session(env)) return;
   std::vector<Numbered> open;
-  for (size_t i = first; i < first + count; ++i) {
-    begin(plan_.operations[i]);
-    open.push_back({log_.records.size() - 1, ++sequence_});
-  }
+  for (size_t i = first; i < first + count; ++i) open.push_back({scribe_.begin(plan_.operations[i]), ++sequence_});
   for (int attempts = 0; attempts < 12 && session_ != 0; ++attempts) {
     if ((stream_ || connect(env)) && !ask_in_session(env, open)) drop();
     if (open.empty()) return;
@@ -200,7 +140,8 @@ void KvClient::perform_in_session(Env& env, size_t first, size_t count) {
   session_ = 0;
   drop();
   for (Numbered& op : open)
-    finish(op.record, op.may_have_happened ? ClientOutcome::kUnknown : ClientOutcome::kFailed, std::move(op.refusal));
+    scribe_.finish(op.record, op.may_have_happened ? ClientOutcome::kUnknown : ClientOutcome::kFailed,
+                   std::move(op.refusal));
 }
 
 // Sends all of `open` at once, takes out what was answered, and forgets the session when it has expired. False: the
@@ -216,8 +157,8 @@ bool KvClient::ask_in_session(Env& env, std::vector<Numbered>& open) {
   if (resume) say({"SESSION", "RESUME", std::to_string(session_)});
   for (const Numbered& op : open) {
     say({"SESSION", "SEQ", std::to_string(op.sequence), "ACK", acknowledged});
-    say(log_.records[op.record].args);
-    note_attempt(op.record, sent_on_stream_);
+    say(scribe_.record(op.record).args);
+    scribe_.sent(op.record, stream_->id(), sent_on_stream_);
   }
   const Instant deadline = env.clock.now() + timeout_;
   auto sent =
@@ -237,7 +178,7 @@ bool KvClient::ask_in_session(Env& env, std::vector<Numbered>& open) {
     if (!reply) return lost(i);
     const ClientOutcome outcome = judge(*reply);
     if (outcome == ClientOutcome::kOk) {
-      finish(open[i].record, outcome, std::move(*reply));
+      scribe_.finish(open[i].record, outcome, std::move(*reply));
       continue;
     }
     open[i].may_have_happened |= outcome == ClientOutcome::kUnknown;
@@ -255,17 +196,12 @@ Result<void> KvClient::read_surely(Env& env, const std::string& key, WorldTime d
   std::string last = "no connection";
   while (world_.now() < deadline) {
     if (stream_ || connect(env)) {
-      OpRecord& record = log_.records.emplace_back();
-      record.client = number_;
-      record.args = {"GET", key};
-      record.called = world_.now();
-      record.call_order = ++log_.events;
-      const size_t at = log_.records.size() - 1;
+      const size_t at = scribe_.begin_read(key);
       std::string reply;
-      const Attempt how = attempt(env, at, log_.records[at].args, reply);
+      const Attempt how = attempt(env, at, scribe_.record(at).args, reply);
       const ClientOutcome outcome = how == Attempt::kAnswered ? judge(reply) : ClientOutcome::kUnknown;
       last = how == Attempt::kAnswered ? reply.substr(0, reply.find('\r')) : "no answer";
-      finish(at, outcome, std::move(reply));
+      scribe_.finish(at, outcome, std::move(reply));
       if (outcome == ClientOutcome::kOk) return {};
       // One that does not serve may be one that does not belong to the cluster any more.
       if (how != Attempt::kAnswered || last.starts_with("-LOADING")) drop();
@@ -291,18 +227,13 @@ Result<void> KvClient::connect(Env& env) {
   return {};
 }
 
-void KvClient::note_attempt(size_t record, uint64_t nth) {
-  // The server's end of this connection has the other number of the pair.
-  log_.records[record].attempts.emplace_back(stream_->id() ^ 1, nth);
-}
-
 // `record`: whose command it is; SIZE_MAX: nobody's.
 KvClient::Attempt KvClient::attempt(Env& env, size_t record, const std::vector<std::string>& command,
                                     std::string& reply) {
   std::string out;
   put(out, command);
   ++sent_on_stream_;
-  if (record != SIZE_MAX) note_attempt(record, sent_on_stream_);
+  if (record != SIZE_MAX) scribe_.sent(record, stream_->id(), sent_on_stream_);
   const Instant deadline = env.clock.now() + timeout_;
   auto sent =
       fiber::with_deadline(env.scheduler, env.clock.timers(), deadline, [&] { return stream_->write(as_bytes(out)); });

@@ -13,36 +13,30 @@
 #include <vector>
 
 #include "core/env/env.h"
-#include "sim/scenarios/kv_history.h"
+#include "sim/scenarios/kv_client_process.h"
+#include "sim/scenarios/kv_scribe.h"
 #include "sim/scenarios/plan.h"
 
 namespace mneme::sim {
 
 class World;
 
-// Shared by all clients of a run; outlives their processes.
-struct KvLog {
-  std::vector<OpRecord> records;
-  uint64_t events = 0;
-};
-
-class KvClient {
+class KvClient final : public KvClientProcess {
  public:
   // `number` is 1-based. Nodes are the machines 1 to nodes, listening where `address` says.
   using AddressOf = std::function<env::Address(uint32_t)>;
   KvClient(World& world, KvLog& log, const PlannedClient& plan, uint32_t number, uint32_t nodes, AddressOf address,
            Duration timeout)
       : world_(world),
-        log_(log),
+        scribe_(world, log, number),
         plan_(plan),
         number_(number),
         nodes_(nodes),
         address_(std::move(address)),
         timeout_(timeout) {}
 
-  // The process: operations from the first that was not begun. Returns when all are done.
-  Result<void> run(Env& env);
-  bool finished() const { return next_ == plan_.operations.size(); }
+  Result<void> run(Env& env) override;
+  bool finished() const override { return next_ == plan_.operations.size(); }
 
   // The auditor's process: a GET of each key, tried until it is answered or `deadline` has passed (kTimeout).
   Result<void> read_all(Env& env, int64_t keys, WorldTime deadline);
@@ -62,19 +56,15 @@ class KvClient {
   };
   void perform_in_session(Env& env, size_t first, size_t count);
   bool ask_in_session(Env& env, std::vector<Numbered>& open);
-  OpRecord& begin(const PlannedOp& op);
-  std::vector<std::string> arguments(const PlannedOp& op);
-  void finish(size_t record, ClientOutcome outcome, std::string reply);
   ClientOutcome judge(std::string_view reply) const;
   Attempt attempt(Env& env, size_t record, const std::vector<std::string>& command, std::string& reply);
-  void note_attempt(size_t record, uint64_t nth);
   Result<void> connect(Env& env);
   Result<std::string> read_reply(Env& env, Instant deadline);
   bool open_session(Env& env);
   void drop() { stream_.reset(); }
 
   World& world_;
-  KvLog& log_;
+  KvScribe scribe_;
   const PlannedClient& plan_;
   uint32_t number_;
   uint32_t nodes_;
@@ -83,15 +73,13 @@ class KvClient {
   size_t next_ = 0;
   uint64_t connections_ = 0;
   bool all_in_turn_ = false;  // connect to one node after the other, so that none is missed
-  uint64_t unique_ = 0;
 
   std::unique_ptr<env::Stream> stream_;
   std::string buffer_;
   uint64_t sent_on_stream_ = 0;
   uint64_t session_ = 0;
   uint64_t sequence_ = 0;
-  bool session_bound_ = false;          // on this connection
-  std::vector<std::string> last_seen_;  // values read, to compare with in CAS
+  bool session_bound_ = false;  // on this connection
 };
 
 }  // namespace mneme::sim

@@ -14,7 +14,8 @@ namespace mneme::sim {
 
 enum class ClientOutcome : uint8_t { kOpen, kOk, kFailed, kUnknown };
 
-// One operation of one client. A retry without a session is an operation of its own; one with a session is the same.
+// One operation of one client. A retry without a session is an operation of its own; one with a session is the same,
+// and so is one by the client library.
 struct OpRecord {
   uint32_t client = 0;  // 1-based; the last one is the auditor, who reads every key at the end
   uint32_t nth = 0;     // in the plan
@@ -25,8 +26,10 @@ struct OpRecord {
   WorldTime returned = -1;
   uint64_t call_order = 0;  // of all events of all clients
   uint64_t return_order = 0;
+  uint64_t sent_order = 0;  // of the first attempt; 0: there was none
   ClientOutcome outcome = ClientOutcome::kOpen;
-  std::string reply;  // RESP2, of kOk
+  bool repeats = false;  // a read that may be sent, and executed, several times
+  std::string reply;     // RESP2, of kOk; otherwise an error that the outcome rests on, or nothing
   // Where it was sent: stream at the server and number of the command on it.
   std::vector<std::pair<uint64_t, uint64_t>> attempts;
 

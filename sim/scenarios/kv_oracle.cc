@@ -3,11 +3,23 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "core/protocol/resp.h"
 #include "sim/check/commit_order.h"
 
 namespace mneme::sim {
+
+namespace {
+
+// As a client gets it that has not asked for RESP3.
+std::string wire(const std::string& canonical) {
+  std::string out;
+  protocol::downgrade(canonical, out);
+  return out;
+}
+
+}  // namespace
 
 void KvOracle::violate(std::string property, std::string summary) {
   if (found_) return;
@@ -130,7 +142,8 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
                   .asked = {},
                   .placed = std::vector<bool>(records.size()),
                   .answers = std::vector<std::vector<std::string>>(records.size()),
-                  .models = {}};
+                  .models = {},
+                  .repeated = {}};
   // Who asked: every attempt that was admitted, by batch and position.
   for (size_t i = 0; i < records.size(); ++i)
     for (auto& attempt : records[i].attempts)
@@ -142,32 +155,48 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
   for (const auto& [id, group] : groups_)
     if (auto wrong = replay(judging, id, places[id])) return wrong;
 
-  // A batch of reads may have been answered more than once, by leaders who did not know of each other's answers; any of
-  // them may have reached the client.
   for (auto& [key, record] : judging.asked) {
     const OpRecord& op = records[record];
-    if (op.outcome != ClientOutcome::kOk || judging.placed[record]) continue;
-    std::optional<std::pair<GroupId, Place>> place;
-    for (auto& attempt : op.attempts) {
-      auto found = admitted_.find(attempt);
-      if (found == admitted_.end()) continue;
-      auto served = reads_.find(found->second.first);
-      if (served == reads_.end()) continue;
-      for (auto [group, index] : served->second) {
-        judging.answers[record].push_back(judging.models[group].read(index, op.args));
-        std::string wire;
-        protocol::downgrade(judging.answers[record].back(), wire);
-        if (!place || wire == op.reply) place = {group, Place{index, true, found->second.second, record}};
-      }
-    }
-    if (!place) continue;
-    places[place->first].push_back(place->second);
+    if (judging.placed[record]) continue;
+    if (op.outcome == ClientOutcome::kFailed) judging.placed[record] = judging.repeated.contains(record);
+    if (op.outcome != ClientOutcome::kOk) continue;
+    const std::vector<Executed> there = executions(judging, record);
+    if (there.empty()) continue;
+    // Which of them the client was told is not known. The first that it may have been was not later than that one, and
+    // not before the call.
+    auto told = std::find_if(there.begin(), there.end(), [&](const Executed& e) { return wire(e.answer) == op.reply; });
+    if (told == there.end()) told = there.begin();
+    places[told->group].push_back(told->place);
     judging.placed[record] = true;
   }
   if (auto wrong = judge_answers(judging)) return wrong;
   for (auto& [group, here] : places)
     if (auto wrong = judge_order(judging, std::move(here))) return wrong;
   return std::nullopt;
+}
+
+// What of a record may have been executed any number of times, by place: a batch of reads is answered more than once by
+// leaders who do not know of each other's answers, and the client library sends reads again. A slot goes from a group
+// to one with a higher id only.
+std::vector<KvOracle::Executed> KvOracle::executions(Judging& judging, size_t record) {
+  const OpRecord& op = judging.records[record];
+  std::vector<Executed> all;
+  if (auto logged = judging.repeated.find(record); logged != judging.repeated.end()) all = logged->second;
+  for (auto& attempt : op.attempts) {
+    auto found = admitted_.find(attempt);
+    if (found == admitted_.end()) continue;
+    auto served = reads_.find(found->second.first);
+    if (served == reads_.end()) continue;
+    for (auto [group, index] : served->second) {
+      all.push_back({group, {index, true, found->second.second, record}, judging.models[group].read(index, op.args)});
+      judging.answers[record].push_back(all.back().answer);
+    }
+  }
+  std::stable_sort(all.begin(), all.end(), [](const Executed& a, const Executed& b) {
+    return std::tuple(a.group, a.place.index, a.place.read, a.place.position) <
+           std::tuple(b.group, b.place.index, b.place.read, b.place.position);
+  });
+  return all;
 }
 
 std::optional<Finding> KvOracle::replay(Judging& judging, GroupId id, std::vector<Place>& places) {
@@ -196,6 +225,10 @@ std::optional<Finding> KvOracle::replay(Judging& judging, GroupId id, std::vecto
       const size_t record = found->second;
       judging.answers[record].push_back(given[position].reply);
       if (!given[position].executed) continue;
+      if (judging.records[record].repeats) {
+        judging.repeated[record].push_back({id, {index, false, position, record}, given[position].reply});
+        continue;
+      }
       if (judging.placed[record])
         return Finding{"exactly once",
                        fmt::format("{} was executed twice, the second time at index {} of group {}",
@@ -209,8 +242,7 @@ std::optional<Finding> KvOracle::replay(Judging& judging, GroupId id, std::vecto
 }
 
 std::optional<Finding> KvOracle::judge_answers(const Judging& judging) const {
-  const auto& [records, asked, placed, answers, models] = judging;
-  std::string expected;
+  const auto& [records, asked, placed, answers, models, repeated] = judging;
   for (size_t i = 0; i < records.size(); ++i) {
     const OpRecord& record = records[i];
     if (record.outcome == ClientOutcome::kFailed && placed[i])
@@ -231,17 +263,14 @@ std::optional<Finding> KvOracle::judge_answers(const Judging& judging) const {
     if (!placed[i])
       return Finding{
           "durability", fmt::format("{} was acknowledged and is in no replica's log", record.text()), {record}};
-    auto on_the_wire = [&](const std::string& answer) -> const std::string& {
-      expected.clear();
-      protocol::downgrade(answer, expected);
-      return expected;
-    };
     if (std::any_of(answers[i].begin(), answers[i].end(),
-                    [&](const std::string& answer) { return on_the_wire(answer) == record.reply; }))
+                    [&](const std::string& answer) { return wire(answer) == record.reply; }))
       continue;
     std::string shown;
-    for (const std::string& answer : answers[i])
-      shown += " " + on_the_wire(answer).substr(0, expected.find_last_not_of("\r\n") + 1);
+    for (const std::string& answer : answers[i]) {
+      const std::string expected = wire(answer);
+      shown += " " + expected.substr(0, expected.find_last_not_of("\r\n") + 1);
+    }
     return Finding{"commit order",
                    fmt::format("{} was answered {}, the replicas' order of commands gives{}", record.text(),
                                record.reply.substr(0, record.reply.find_last_not_of("\r\n") + 1), shown),
@@ -258,14 +287,14 @@ std::optional<Finding> KvOracle::judge_order(const Judging& judging, std::vector
     if (a.read != b.read) return b.read;
     return a.position < b.position;
   });
-  // Reads at one index see the same state: any order of theirs will do, so the one of their calls is tried; of those
-  // called at once, the one in which they were written down.
+  // Reads at one index see the same state: any order of theirs will do that neither real time nor a connection
+  // contradicts, and the one in which they were sent does that. Calls made at once may leave in another order.
   for (auto begin = places.begin(); begin != places.end();) {
     auto end = begin;
     while (end != places.end() && end->index == begin->index && end->read == begin->read) ++end;
     if (begin->read)
       std::stable_sort(begin, end, [&](const Place& a, const Place& b) {
-        return std::pair(records[a.record].called, a.record) < std::pair(records[b.record].called, b.record);
+        return records[a.record].sent_order < records[b.record].sent_order;
       });
     begin = end;
   }

@@ -101,17 +101,24 @@ class KvOracle final : public replica::Observer {
     size_t position = 0;
     size_t record = 0;
   };
+  struct Executed {
+    GroupId group;
+    Place place;
+    std::string answer;
+  };
   struct Judging {
     const std::vector<OpRecord>& records;
     std::map<std::pair<uint64_t, size_t>, size_t> asked;  // (request, position) -> record
     std::vector<bool> placed;
     std::vector<std::vector<std::string>> answers;  // of each record, that the model gives, for each place
     std::map<GroupId, KvModel> models;
+    std::map<size_t, std::vector<Executed>> repeated;  // of records that repeat: where logs have them
   };
   void violate(std::string property, std::string summary);
   void compare_digest(NodeId node, GroupId group, LogIndex index, uint64_t digest);
   Applied& at(GroupId group, LogIndex index);
   std::optional<Finding> replay(Judging& judging, GroupId group, std::vector<Place>& places);
+  std::vector<Executed> executions(Judging& judging, size_t record);
   std::optional<Finding> judge_answers(const Judging& judging) const;
   std::optional<Finding> judge_order(const Judging& judging, std::vector<Place> places);
 

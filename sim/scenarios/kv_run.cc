@@ -7,6 +7,7 @@
 #include "sim/scenarios/kv_client.h"
 #include "sim/scenarios/kv_faults.h"
 #include "sim/scenarios/kv_growth.h"
+#include "sim/scenarios/kv_library_client.h"
 #include "sim/scenarios/kv_operator.h"
 #include "sim/scenarios/kv_verdict.h"
 #include "sim/scenarios/run.h"
@@ -73,6 +74,8 @@ class KvRun {
   void observe();
   void event_begins(uint64_t number, uint64_t hash);
   void branch(const Branch& branch);
+  std::unique_ptr<KvClient> speaks_itself(const PlannedClient& plan, uint32_t client);
+  std::unique_ptr<KvClientProcess> make_client(const PlannedClient& plan, uint32_t client);
   void make_clients();
   void start_client(uint32_t client);
   void main(fiber::Scope& scope);
@@ -99,8 +102,9 @@ class KvRun {
   KvGrowth growth_;
   WorldTime growth_due_ = 0;  // when to look next
   KvLog log_;
-  std::vector<std::unique_ptr<KvClient>> clients_;
+  std::vector<std::unique_ptr<KvClientProcess>> clients_;
   PlannedClient auditor_plan_;
+  std::unique_ptr<KvClient> auditor_;
   fiber::Scope* scope_ = nullptr;
   fiber::Scope* striking_ = nullptr;  // while faults strike
   size_t branched_ = 0;               // of the recipe's
@@ -147,16 +151,33 @@ void KvRun::branch(const Branch& branch) {
   faults_.replace(plan_.faults);
 }
 
+std::unique_ptr<KvClient> KvRun::speaks_itself(const PlannedClient& plan, uint32_t c) {
+  return std::make_unique<KvClient>(
+      world_, log_, plan, c, cluster_.size(), [this](uint32_t node) { return cluster_.address(node); },
+      std::chrono::milliseconds(options_[Option::client_timeout]));
+}
+
+std::unique_ptr<KvClientProcess> KvRun::make_client(const PlannedClient& plan, uint32_t c) {
+  if (plan.style != ClientStyle::kLibrary && plan.style != ClientStyle::kLibrarySession) return speaks_itself(plan, c);
+  auto nodes = [this] {
+    std::vector<env::Address> addresses;
+    for (uint32_t n = 1; n <= cluster_.size(); ++n) addresses.push_back(cluster_.address(n));
+    return addresses;
+  };
+  return std::make_unique<KvLibraryClient>(world_, log_, plan, c, std::move(nodes),
+                                           std::chrono::milliseconds(options_[Option::client_timeout]));
+}
+
 void KvRun::make_clients() {
   // The last one is the auditor.
   for (uint32_t c = 1; c <= client_count() + 1; ++c) {
     const bool auditor = c > client_count();
     const uint64_t drift = world_.fate().between(0, 2000, Choice::kClockDrift, cluster_.size() + c, 2);
     world_.add_machine(auditor ? "auditor" : fmt::format("c{}", c), {.drift_ppm = static_cast<int32_t>(drift) - 1000});
-    clients_.push_back(std::make_unique<KvClient>(
-        world_, log_, auditor ? auditor_plan_ : plan_.clients[c - 1], c, cluster_.size(),
-        [this](uint32_t node) { return cluster_.address(node); },
-        std::chrono::milliseconds(options_[Option::client_timeout])));
+    if (auditor)
+      auditor_ = speaks_itself(auditor_plan_, c);
+    else
+      clients_.push_back(make_client(plan_.clients[c - 1], c));
   }
   world_.add_machine("operator", {})
       .boot(
@@ -258,12 +279,11 @@ void KvRun::settle() {
 bool KvRun::audit(std::string_view after) {
   if (finding_) return false;
   const WorldTime deadline = world_.now() + options_[Option::heal_timeout] * kMillisecond;
-  KvClient& auditor = *clients_.back();
   bool done = false;
   Result<void> result;
   client_machine(client_count() + 1)
       .boot(
-          *scope_, [&](Env& env) { return auditor.read_all(env, options_[Option::keys], deadline); },
+          *scope_, [&](Env& env) { return auditor_->read_all(env, options_[Option::keys], deadline); },
           [&](Result<void> r) {
             result = std::move(r);
             done = true;

@@ -30,11 +30,14 @@ struct PlannedOp {
   bool operator==(const PlannedOp&) const = default;
 };
 
-enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession };
+enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession, kLibrary, kLibrarySession };
 
 struct PlannedClient {
   ClientStyle style = ClientStyle::kPlain;
   bool pipelines = false;
+  // Of one that uses the library:
+  uint32_t patience = 1;      // how long a call may take, in timeouts
+  uint32_t max_requests = 1;  // under way with one node
   std::vector<PlannedOp> operations;
   bool operator==(const PlannedClient&) const = default;
 };
