@@ -192,6 +192,9 @@ Answer Client::interpret(Call& call, const env::Address& from, std::string reply
     case Verdict::kExpired:
       if (call.number.value != 0) return expired(call, reply);
       break;
+    case Verdict::kRefused:
+      if (call.may_have_happened) return {.why = text_of(reply)};
+      break;
     case Verdict::kDone:
     case Verdict::kTurnedAway: break;
   }

@@ -28,6 +28,7 @@
 // is made again until the deadline, MOVED and ASK at once a few times and everything else after pauses that grow. An
 // attempt of unknown outcome (-UNCERTAIN, a connection lost after the command may have left, silence) is made again for
 // commands that only read; for others only with Options::sessions, under the same number, so that it is executed once.
+// What a node then says without looking whether it was (-OOM, -CROSSSLOT) is no answer, and it goes on being asked.
 // Without a session such a call ends as kUnknown: the library never risks a second execution.
 //
 // Sessions. With Options::sessions the client opens one when the first command that writes is called, and numbers

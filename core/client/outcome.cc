@@ -9,7 +9,7 @@ namespace {
 constexpr std::pair<std::string_view, Verdict> kPrefixes[] = {
     {"-UNCERTAIN", Verdict::kUncertain}, {"-MOVED", Verdict::kMoved},          {"-ASK", Verdict::kAsk},
     {"-TRYAGAIN", Verdict::kTryAgain},   {"-CLUSTERDOWN", Verdict::kUnserved}, {"-LOADING", Verdict::kUnserved},
-    {"-EXPIRED", Verdict::kExpired},
+    {"-EXPIRED", Verdict::kExpired},     {"-OOM", Verdict::kRefused},          {"-CROSSSLOT", Verdict::kRefused},
 };
 
 }  // namespace

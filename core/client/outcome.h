@@ -18,10 +18,13 @@ enum class Verdict : uint8_t {
   kDone,       // any reply that is not one of these
   kUncertain,  // -UNCERTAIN: the node does not know either
   // The command was not proposed:
-  kMoved,       // -MOVED slot host:port: ask there from now on
-  kAsk,         // -ASK slot host:port: ask there, this once
-  kTryAgain,    // -TRYAGAIN, or a session that is to be acknowledged first
-  kUnserved,    // -CLUSTERDOWN, -LOADING: this node cannot, another might
+  kMoved,     // -MOVED slot host:port: ask there from now on
+  kAsk,       // -ASK slot host:port: ask there, this once
+  kTryAgain,  // -TRYAGAIN, or a session that is to be acknowledged first
+  kUnserved,  // -CLUSTERDOWN, -LOADING: this node cannot, another might
+  // -OOM, -CROSSSLOT: the node refuses the command before it looks whether an earlier attempt was executed. The reply
+  // is the command's own only if none can have been.
+  kRefused,
   kTurnedAway,  // the connection was refused for want of room; nothing on it is executed
   // -EXPIRED: the session is gone, or the number's reply. Nothing is executed now; whether an earlier attempt was, this
   // does not say.

@@ -17,12 +17,14 @@ TEST_CASE("a reply's first word says what is known of the command", "[client]") 
   CHECK(judge("-LOADING\r\n") == Verdict::kUnserved);
   CHECK(judge("-UNCERTAIN no answer in time\r\n") == Verdict::kUncertain);
   CHECK(judge("-EXPIRED session 7 is unknown\r\n") == Verdict::kExpired);
+  CHECK(judge("-OOM command not allowed\r\n") == Verdict::kRefused);
+  CHECK(judge("-CROSSSLOT Keys in request don't hash to the same slot\r\n") == Verdict::kRefused);
   CHECK(judge("-ERR max number of clients reached\r\n") == Verdict::kTurnedAway);
   CHECK(judge("-ERR session 7 holds too many replies, acknowledge some with SESSION SEQ n ACK m\r\n") ==
         Verdict::kTryAgain);
   for (const char* answer :
        {"+OK\r\n", "$-1\r\n", "$6\r\n-MOVED\r\n", ":-1\r\n", "-ERR syntax error\r\n", "-WRONGTYPE no\r\n",
-        "-OOM no\r\n", "-MOVEDX 1 h:1\r\n", "-moved 1 h:1\r\n", "-ASKING\r\n", "-ERR MOVED\r\n"})
+        "-MOVEDX 1 h:1\r\n", "-moved 1 h:1\r\n", "-ASKING\r\n", "-ERR MOVED\r\n"})
     CHECK(judge(answer) == Verdict::kDone);
 }
 

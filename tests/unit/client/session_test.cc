@@ -81,6 +81,27 @@ TEST_CASE("reads have no number, and none that a refused write left behind", "[c
   CHECK(servers.heard[1][2].number.empty());
 }
 
+TEST_CASE("a node that refuses a write without looking says nothing of an attempt that may have been executed",
+          "[client]") {
+  for (const char* refusal : {"-OOM command not allowed\r\n", "-CROSSSLOT Keys in request\r\n"}) {
+    for (const uint64_t refusals : {uint64_t{2}, UINT64_MAX}) {
+      INFO(refusal << " " << refusals);
+      World servers;
+      uint64_t refused = 0;
+      servers.handlers[1] = [&](Peer& peer, const Words&) {
+        if (peer.nth == 1) return hang_up(peer);
+        peer.say(refused++ < refusals ? refusal : ":7\r\n");
+      };
+      REQUIRE(servers.with_sessions([&](Env&, Client& client) {
+        const Answer answer = client.call({"INCR", "k"});
+        CHECK(answer.outcome == (refusals == 2 ? Outcome::kDone : Outcome::kUnknown));
+        CHECK(answer.raw == (refusals == 2 ? ":7\r\n" : ""));
+      }));
+      for (auto& heard : servers.heard[1]) CHECK(heard.number == "1");
+    }
+  }
+}
+
 TEST_CASE("many at once have a number each, and acknowledge only what all before were answered", "[client]") {
   World servers;
   servers.handlers[1] = [](Peer& peer, const Words& words) {
