@@ -251,6 +251,9 @@ std::optional<Finding> KvOracle::judge_answers(const Judging& judging) const {
                                  record.text(), record.reply.substr(0, record.reply.find('\r'))),
                      {record}};
     const std::string_view refusal = std::string_view(record.reply).substr(0, record.reply.find('\r'));
+    if (refusal.starts_with("-EXPIRED the reply to number") && refusal.ends_with("was acknowledged"))
+      return Finding{
+          "exactly once", fmt::format("{} waited for its answer and was told '{}'", record.text(), refusal), {record}};
     // Only of an answer that was too long to be kept may the client be told no more than that.
     if (refusal.starts_with("-EXPIRED") && !refusal.ends_with("the command was executed") && !answers[i].empty() &&
         std::none_of(answers[i].begin(), answers[i].end(), [](auto& a) { return a.starts_with("-EXPIRED"); }))

@@ -86,6 +86,70 @@ TEST_CASE("an expired session is found where the replicas' order has an answer",
   }
 }
 
+TEST_CASE("an answer that a client acknowledged while it waited for it is found", "[scenarios]") {
+  Story story;
+  story.sent(1, ClientOutcome::kUnknown);
+  story.records[0].reply = "-EXPIRED the reply to number 1 of session 9 was acknowledged\r\n";
+  CHECK(story.property() == "exactly once");
+}
+
+TEST_CASE("what a client calls not done must be in no log", "[scenarios]") {
+  Story story;
+  story.sent(1, ClientOutcome::kFailed);
+  SECTION("it is in none") { CHECK(story.property() == ""); }
+  SECTION("it is in one") {
+    story.executed(1);
+    CHECK(story.property() == "outcome");
+  }
+}
+
+TEST_CASE("what was sent again is one operation: a write may be executed once, a read several times", "[scenarios]") {
+  Story story;
+  story.sent(1, ClientOutcome::kOk);
+  story.sent(2, ClientOutcome::kOk);
+  OpRecord& again = story.records[1];
+  again.attempts.emplace_back(kStream, 3);
+  story.oracle.admitted(kStream, 3, Story::origin_of(3), 0);
+  story.executed(1);
+  SECTION("a write") {
+    story.executed(2);
+    CHECK(story.property() == "");
+  }
+  SECTION("a write twice") {
+    story.executed(2);
+    story.append({"SET", "k", "2"}, Story::origin_of(3));
+    CHECK(story.property() == "exactly once");
+  }
+  SECTION("a read") {
+    again.kind = OpKind::kGet;
+    again.args = {"GET", "k"};
+    again.repeats = true;
+    story.append(again.args, Story::origin_of(2));
+    // What was called after the read had returned comes before its other attempt.
+    story.sent(4, ClientOutcome::kOk);
+    story.records[2].called = 30;
+    story.records[2].returned = 40;
+    story.executed(4);
+    story.append(story.records[1].args, Story::origin_of(3));
+    SECTION("was answered with the first") {
+      story.records[1].reply = "$1\r\n1\r\n";
+      CHECK(story.property() == "");
+    }
+    SECTION("was answered with what came only later") {
+      story.records[1].reply = "$1\r\n4\r\n";
+      CHECK(story.property() == "real-time order");
+    }
+    SECTION("was answered with what never was") {
+      story.records[1].reply = "$1\r\n9\r\n";
+      CHECK(story.property() == "commit order");
+    }
+    SECTION("is said not to have been done") {
+      story.records[1].outcome = ClientOutcome::kFailed;
+      CHECK(story.property() == "outcome");
+    }
+  }
+}
+
 struct Nothing final : Chance, Probes {
   uint64_t draw(Site, uint64_t, uint64_t) override { return 0; }
   bool rarely(Site, uint64_t) override { return false; }
