@@ -68,6 +68,11 @@ std::string text_of(std::string_view error_reply) {
 
 }  // namespace
 
+std::string why_refused(std::span<const std::string_view> args) {
+  std::string ignored;
+  return refusal(args, kv::check(args, ignored));
+}
+
 struct Client::Call {
   // What is asked.
   uint64_t nth;  // of the client's, from 1

@@ -106,6 +106,9 @@ struct Counters {
   uint64_t sessions = 0;      // opened
 };
 
+// Why a client would not take such a command, whatever the cluster says; empty: it would.
+[[nodiscard]] std::string why_refused(std::span<const std::string_view> args);
+
 class Client {
  public:
   Client(Env& env, Options options);

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""redis-cli, redis-benchmark and python3-redis, unmodified, against one node and against a node that does not lead.
+"""redis-cli, redis-benchmark and python3-redis, unmodified, and mneme client, against one node and against a node that
+does not lead.
 
     tests/real/clients.py build/release/mneme
 """
@@ -7,7 +8,9 @@
 import os
 import re
 import shutil
+import socket
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -96,6 +99,52 @@ def python(port, nodes):
     require(raw.set(b"\x00\xff", binary) and raw.get(b"\x00\xff") == binary, "binary keys and values")
 
 
+def own(binary, port):
+    def ask(*words, exit=0, flags=()):
+        done = harness.run([binary, "client", "-p", str(port), *flags, *words], 30)
+        require(done.returncode == exit, f"mneme client {words}: exit {done.returncode}, {done.stdout} {done.stderr}")
+        return (done.stdout if exit == 0 else done.stderr).rstrip("\n")
+
+    require(ask("SET", "own", "Oslo") == "OK" and ask("GET", "own") == "Oslo", "mneme client sets and gets")
+    require(ask("GET", "nothing") == "", "mneme client shows what is not there as an empty line")
+    require(ask("DEL", "count") in ("0", "1"), "mneme client deletes")
+    require(ask("INCR", "count", flags=["--session"]) == "1" and ask("INCR", "count") == "2", "mneme client counts")
+    require(ask("MGET", "own", "count", "nothing") == "Oslo\n2", "mneme client shows lists")
+    require("not an integer" in ask("INCR", "own", exit=1), "mneme client shows errors")
+    require("about a connection" in ask("MULTI", exit=2), "mneme client refuses what needs a connection")
+    require(ask("((Get (String own)))") == "((Got (String own) (String Oslo)))", "mneme client asks in S-expressions")
+    require("write for instance" in ask("((Get", exit=2), "mneme client refuses what is no list")
+    [closed] = harness.free_ports(1)
+    done = harness.run([binary, "client", "-p", str(closed), "--timeout", "300", "SET", "own", "x"], 30)
+    require(done.returncode == 69 and "not done" in done.stderr, f"no node is there: {done.stderr}")
+
+
+def uncertain(binary):
+    """A server that takes a write and hangs up: nobody knows what became of it, and it comes once."""
+    server = socket.create_server(("127.0.0.1", 0))
+    writes = []
+
+    def serve():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                while data := connection.recv(4096):
+                    if b"INCR" in data:
+                        writes.append(data)
+                        break
+                    connection.sendall(b"-ERR This instance has cluster support disabled\r\n")
+
+    threading.Thread(target=serve, daemon=True).start()
+    port = server.getsockname()[1]
+    done = harness.run([binary, "client", "-p", str(port), "--timeout", "1000", "INCR", "n"], 30)
+    server.close()
+    require(done.returncode == 1 and "unknown whether it was done" in done.stderr, f"a lost answer: {done.stderr}")
+    require(len(writes) == 1, f"a write of unknown outcome was sent {len(writes)} times")
+
+
 def test(binary, arguments):
     missing = [name for name in ("redis-cli", "redis-benchmark") if not shutil.which(name)]
     if missing:
@@ -109,6 +158,8 @@ def test(binary, arguments):
     print("one node", flush=True)
     for part in (cli, benchmark, python):
         part(node.port, [node])
+    own(binary, node.port)
+    uncertain(binary)
     require(node.terminate() == 0, "SIGTERM ends it")
     os.mkdir(directory + "/three")
     cluster = Cluster(binary, directory + "/three")
@@ -118,6 +169,7 @@ def test(binary, arguments):
     print("a follower of three", flush=True)
     for part in (cli, benchmark, python):
         part(follower.port, cluster.nodes)
+    own(binary, follower.port)
     require(all(n.alive() for n in cluster.nodes), "all nodes live")
 
 
