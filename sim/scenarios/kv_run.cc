@@ -9,6 +9,7 @@
 #include "sim/scenarios/kv_growth.h"
 #include "sim/scenarios/kv_library_client.h"
 #include "sim/scenarios/kv_operator.h"
+#include "sim/scenarios/kv_transfer_client.h"
 #include "sim/scenarios/kv_verdict.h"
 #include "sim/scenarios/run.h"
 
@@ -158,14 +159,25 @@ std::unique_ptr<KvClient> KvRun::speaks_itself(const PlannedClient& plan, uint32
 }
 
 std::unique_ptr<KvClientProcess> KvRun::make_client(const PlannedClient& plan, uint32_t c) {
-  if (plan.style != ClientStyle::kLibrary && plan.style != ClientStyle::kLibrarySession) return speaks_itself(plan, c);
+  const auto timeout = std::chrono::milliseconds(options_[Option::client_timeout]);
   auto nodes = [this] {
     std::vector<env::Address> addresses;
     for (uint32_t n = 1; n <= cluster_.size(); ++n) addresses.push_back(cluster_.address(n));
     return addresses;
   };
-  return std::make_unique<KvLibraryClient>(world_, log_, plan, c, std::move(nodes),
-                                           std::chrono::milliseconds(options_[Option::client_timeout]));
+  switch (plan.style) {
+    case ClientStyle::kPlain:
+    case ClientStyle::kRetrying:
+    case ClientStyle::kSession: break;
+    case ClientStyle::kLibrary:
+    case ClientStyle::kLibrarySession:
+      return std::make_unique<KvLibraryClient>(world_, log_, plan, c, std::move(nodes), timeout);
+    case ClientStyle::kTransfers:
+      return std::make_unique<KvTransferClient>(world_, plan, c, std::move(nodes), timeout, [this](std::string wrong) {
+        found({"conservation", std::move(wrong)});
+      });
+  }
+  return speaks_itself(plan, c);
 }
 
 void KvRun::make_clients() {

@@ -51,7 +51,8 @@ void judge(const KvLog& log, KvOracle& oracle, std::optional<Finding> finding, c
     result.details = finding->operations.empty() ? finding->account : describe(finding->operations);
     return;
   }
-  if (finding && finding->property != "liveness" && finding->property != "node ended" && finding->property != "leak")
+  if (finding && finding->property != "liveness" && finding->property != "node ended" && finding->property != "leak" &&
+      finding->property != "conservation")
     return;
   if (!hooks.black_box) return;
   std::vector<check::OpId> ids;

@@ -61,6 +61,7 @@ namespace mneme::sim {
   X(workload, retrying, "percent", 0, 100, 0, 60, "clients that retry as redis-py does, without a session")              \
   X(workload, sessions, "percent", 0, 100, 0, 60, "clients that use sessions")                                           \
   X(workload, library, "percent", 0, 100, 0, 60, "of all clients: who use the client library")                           \
+  X(workload, transferring, "percent", 0, 100, 0, 0, "of all clients: who move amounts between keys, and count them")    \
   X(workload, pipelining, "percent", 0, 100, 0, 60, "of clients that do not retry so: who send several commands at once")\
   X(workload, pipeline, "", 2, 1000, 2, 16, "commands sent at once, most")                                               \
   X(network, latency, "us", 1, 10000000, 50, 2000, "network latency, least")                                             \

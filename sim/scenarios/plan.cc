@@ -346,9 +346,15 @@ Plan make_plan(const Fate& fate, const Options& options, const Removals& removal
       client.style = ClientStyle::kRetrying;
     else if (percent < options[Option::retrying] + options[Option::sessions])
       client.style = ClientStyle::kSession;
-    if (static_cast<int64_t>(fate.between(0, 99, Choice::kClient, c, 3)) < options[Option::library]) {
+    auto drawn = [&](Option share, uint64_t what) {
+      return static_cast<int64_t>(fate.between(0, 99, Choice::kClient, c, what)) < options[share];
+    };
+    const bool transfers = drawn(Option::transferring, 6);
+    if (drawn(Option::library, 3) || transfers) {
       const bool session = client.style == ClientStyle::kSession;
-      client.style = session ? ClientStyle::kLibrarySession : ClientStyle::kLibrary;
+      client.style = transfers ? ClientStyle::kTransfers
+                     : session ? ClientStyle::kLibrarySession
+                               : ClientStyle::kLibrary;
       client.patience = static_cast<uint32_t>(fate.between(1, 8, Choice::kClient, c, 4));
       constexpr uint32_t kRoom[] = {1, 3, 1024, 1024};
       client.max_requests = kRoom[fate.between(0, std::size(kRoom) - 1, Choice::kClient, c, 5)];

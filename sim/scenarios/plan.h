@@ -30,12 +30,12 @@ struct PlannedOp {
   bool operator==(const PlannedOp&) const = default;
 };
 
-enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession, kLibrary, kLibrarySession };
+enum class ClientStyle : uint8_t { kPlain, kRetrying, kSession, kLibrary, kLibrarySession, kTransfers };
 
 struct PlannedClient {
   ClientStyle style = ClientStyle::kPlain;
   bool pipelines = false;
-  // Of one that uses the library:
+  // Of one that uses the library, also for transfers:
   uint32_t patience = 1;      // how long a call may take, in timeouts
   uint32_t max_requests = 1;  // under way with one node
   std::vector<PlannedOp> operations;
