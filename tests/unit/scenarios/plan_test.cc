@@ -103,3 +103,28 @@ TEST_CASE("each item of a plan has a number of its own", "[scenarios]") {
       for (size_t n = 0; n < client.operations.size(); ++n) CHECK(client.operations[n].nth == n);
   }
 }
+
+TEST_CASE("which clients use the library, or transfer, changes nothing else of a plan", "[scenarios]") {
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    INFO("seed " << seed);
+    auto with = [&](const char* option, const char* share) {
+      Options options = options_of(seed);
+      REQUIRE(options.set("library", "0").has_value());
+      REQUIRE(options.set("transferring", "0").has_value());
+      REQUIRE(options.set(option, share).has_value());
+      return make_plan(Fate(seed), options, {});
+    };
+    const Plan none = with("library", "0");
+    const Plan all = with("library", "100");
+    const Plan transfers = with("transferring", "100");
+    CHECK(all.faults == none.faults);
+    CHECK(transfers.faults == none.faults);
+    for (size_t c = 0; c < none.clients.size(); ++c) {
+      const bool session = none.clients[c].style == ClientStyle::kSession;
+      CHECK(all.clients[c].style == (session ? ClientStyle::kLibrarySession : ClientStyle::kLibrary));
+      CHECK(transfers.clients[c].style == ClientStyle::kTransfers);
+      CHECK(all.clients[c].operations == none.clients[c].operations);
+      CHECK(transfers.clients[c].operations == none.clients[c].operations);
+    }
+  }
+}
