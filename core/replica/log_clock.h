@@ -1,4 +1,5 @@
-// Log time: the time that proposals carry and by which keys expire, on the node that leads.
+// Log time: the time that proposals carry and by which keys expire, on the node that leads. Made anew for each time in
+// office: what the last one read beyond its log is no time of the log, where another has led since.
 //
 // It advances with the leader's monotonic clock and is slewed towards its wall clock by at most an eighth of what
 // passes, so that a wall clock that is a year ahead neither expires everything nor freezes it; it never goes back, and
@@ -38,8 +39,6 @@ class LogClock {
   }
 
   bool started() const { return started_; }
-  // Leadership ended: time that passes until the next reading is not this node's to count.
-  void stop() { started_ = false; }
 
  private:
   static constexpr int64_t kNsPerMs = 1'000'000;

@@ -508,7 +508,7 @@ void Replica::propose_time() {
 
 void Replica::note_leader() {
   if (raft_.role() != raft::Role::kLeader) {
-    clock_.stop();
+    clock_ = LogClock();
     time_entry_ = LogIndex();
     internal_entry_ = LogIndex();
     // Reads that waited for time are asked again elsewhere.

@@ -118,6 +118,26 @@ TEST_CASE("a leader that comes back begins at what another has put into its log 
   }
 }
 
+TEST_CASE("time that a leader counted, and that never came into a log, is forgotten with its office", "[replica]") {
+  with_one_of_three(0, [](sim::Machine&, Env& env, Replica& replica, Others& others) {
+    stamp_now(env, replica);
+    // Nobody hears of what it proposes meanwhile; another leads on from the time of the log that it knows.
+    env.clock.sleep_for(env.scheduler, 500ms);
+    CHECK(stamp_now(env, replica) >= kLogTimeMs + 500 * 7 / 8);
+    const uint64_t term = replica.raft().term().value + 1;
+    raft::Message append{
+        .type = raft::MessageType::kAppend, .from = ReplicaId(2), .to = ReplicaId(1), .term = Term(term)};
+    append.log = {LogIndex(1), Term(1)};
+    append.entries.push_back(entry_at(2, term, kLogTimeMs + 10));
+    replica.step(std::move(append));
+    CHECK(replica.raft().role() == raft::Role::kFollower);
+    CHECK(lead(env, replica, others).has_value());
+    const int64_t stamp = stamp_now(env, replica);
+    CHECK(stamp >= kLogTimeMs + 10);
+    CHECK(stamp <= kLogTimeMs + 20);
+  });
+}
+
 TEST_CASE("no order of readings, jumps and changes of office moves a log clock back", "[replica]") {
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     uint64_t state = seed;
@@ -130,7 +150,10 @@ TEST_CASE("no order of readings, jumps and changes of office moves a log clock b
       switch (below(5)) {
         case 0: now = now + Duration(below(10'000'000'000)); break;
         case 1: wall.ms += below(2 * kYearMs) - kYearMs; break;
-        case 2: clock.stop(); break;
+        case 2:  // another time in office, with a log
+          clock = LogClock();
+          clock.at_least(std::max<int64_t>(last, 1));
+          break;
         case 3: clock.at_least(last = std::max(last, last + below(2 * kHourMs) - kHourMs)); break;
         default: {
           const int64_t read = clock.read(now, wall);
