@@ -20,7 +20,8 @@ bool must_tell_commit(const Core& c, const Progress& p) {
 
 bool can_append(const Core& c, const Progress& p) {
   switch (p.flow) {
-    case Flow::kProbe: return !p.paused && p.match < c.log.last();
+    // Also with nothing to send, to one that has said how far it is as a suspect only.
+    case Flow::kProbe: return !p.paused && (p.match < c.log.last() || (!p.suspect && p.sure_match < p.match));
     case Flow::kReplicate: return p.next <= c.log.last() && p.inflight() < c.config.max_inflight_appends;
     case Flow::kSnapshot: return false;
   }

@@ -136,6 +136,37 @@ TEST_CASE("a follower has no more appends on the way than its window", "[raft]")
   CHECK(f.sent.size() == 5);
 }
 
+TEST_CASE("one that was restored, and whose word of it was lost, is asked again", "[raft]") {
+  Fixture f;
+  f.lead();
+  Message ack = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  ack.log = {LogIndex(1), f.raft().term()};
+  f.step(ack);
+  Message suspect = ack;
+  suspect.from = ReplicaId(3);
+  suspect.suspect = true;
+  f.step(suspect);
+  // It is restored, ends before it has said so, and comes back with all that there is.
+  f.raft().unreachable(ReplicaId(3));
+  f.sent.clear();
+  f.replica.now = f.replica.now + f.replica.config.heartbeat_interval;
+  f.raft().tick(f.replica.now);
+  f.settle();
+  f.sent.clear();
+  f.step(f.from(3, MessageType::kHeartbeatReply, f.raft().term().value));
+  REQUIRE(f.sent.size() == 1);
+  CHECK(f.sent[0].type == MessageType::kAppend);
+  CHECK(f.sent[0].to == ReplicaId(3));
+  CHECK(f.sent[0].entries.empty());
+  suspect.suspect = false;
+  f.step(suspect);
+  f.sent.clear();
+  REQUIRE(f.raft().transfer(ReplicaId(3), f.replica.now));
+  f.settle();
+  REQUIRE(f.sent.size() == 1);
+  CHECK(f.sent[0].type == MessageType::kTimeoutNow);
+}
+
 TEST_CASE("reads asked between two Readys share a round, and all of them fail with the leader", "[raft]") {
   Fixture f;
   f.lead();
