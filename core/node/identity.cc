@@ -88,7 +88,11 @@ Result<Identity> decode_identity(ByteView bytes) {
 
 Result<Identity> load_identity(env::Disk& disk) {
   auto bytes = env::read_file(disk, kFile, 64 * limits::kKiB);
-  if (bytes) return decode_identity(*bytes);
+  if (bytes) {
+    // Whoever wrote it may have been killed before its name was durable, and others are about to be told of it.
+    TRY(disk.sync_dir(""));
+    return decode_identity(*bytes);
+  }
   switch (bytes.error().code) {
     // Without it nothing else of the data can be used, and another attempt would find the same: damage, not a hiccup.
     case ErrorCode::kIo:
