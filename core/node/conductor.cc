@@ -152,15 +152,17 @@ bool Conductor::is_ready(const replica::Replica& replica, ReplicaId learner) con
 }
 
 // Whether a majority of the voters there would be has been heard of lately. A change that needs the agreement of those
-// who are gone is not made: nothing could be decided any more until they are back, not even to take it back.
-bool Conductor::can_go_on(const raft::Configuration& now, ReplicaId without, ReplicaId with) const {
+// who are gone is not made: nothing could be decided any more until they are back, not even to take it back. Who has
+// not answered this leader yet is not counted: what is heard of a node may have been on its way for long.
+bool Conductor::can_go_on(const raft::Raft& raft, ReplicaId without, ReplicaId with) const {
   size_t voters = 0;
   size_t heard = 0;
   auto count = [&](ReplicaId id) {
     ++voters;
-    heard += id.node() == identity_.node || peers_.silent_for(id.node()) < config_.election_timeout;
+    heard += id.node() == identity_.node ||
+             (raft.match_index(id) && peers_.silent_for(id.node()) < config_.election_timeout);
   };
-  for (ReplicaId id : now.voters)
+  for (ReplicaId id : raft.configuration().voters)
     if (id != without) count(id);
   if (with) count(with);
   return heard > voters / 2;
@@ -172,7 +174,8 @@ void Conductor::make_step(replica::Replica& replica, const shard::Operation& ope
   const ReplicaId target = raft_id(operation.target);
   const bool adds = operation.step == shard::Step::kSwap || operation.step == shard::Step::kPromote;
   const bool removes = operation.step == shard::Step::kSwap || operation.step == shard::Step::kRemove;
-  if ((adds || removes) && !can_go_on(now, removes ? source : ReplicaId(), adds ? target : ReplicaId())) return;
+  if ((adds || removes) && !can_go_on(replica.raft(), removes ? source : ReplicaId(), adds ? target : ReplicaId()))
+    return;
   if (adds && !is_ready(replica, target)) return;
   Result<void> made;
   switch (operation.step) {

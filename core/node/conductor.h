@@ -57,7 +57,7 @@ class Conductor {
   void carry_out(replica::Replica& replica, const shard::Shard& shard);
   void make_step(replica::Replica& replica, const shard::Operation& operation);
   bool is_ready(const replica::Replica& replica, ReplicaId learner) const;
-  bool can_go_on(const raft::Configuration& now, ReplicaId without, ReplicaId with) const;
+  bool can_go_on(const raft::Raft& raft, ReplicaId without, ReplicaId with) const;
   std::optional<shard::Report> report_of(const replica::Replica& replica);
   std::vector<shard::Command> news(bool& busy);
   bool has_no_news(const replica::Replica& replica, const shard::Shard& shard) const;

@@ -82,7 +82,7 @@ class KvRun {
   void main(fiber::Scope& scope);
   uint64_t quorum_to_heal();
   void heal();
-  bool audit(std::string_view after);
+  bool audit(std::string_view after, uint64_t machines = ~uint64_t{0});
   std::optional<std::string> unsettled() const;
   void settle();
   void look_for_growth();
@@ -239,7 +239,11 @@ void KvRun::heal() {
   const WorldTime patience = world_.now() + options_[Option::heal_timeout] * kMillisecond;
   const auto enough = static_cast<size_t>(std::min<int64_t>(options_[Option::operations] * 5 / 8, kLeastOperations));
   while (!finding_ && log_.records.size() < enough && world_.now() < patience) world_.sleep_for(10 * kMillisecond);
-  if (!audit(first == ~uint64_t{0} ? "everything was healed" : names + " were healed") || first == ~uint64_t{0}) return;
+  if (first == ~uint64_t{0}) {
+    (void)audit("everything was healed");
+    return;
+  }
+  if (!audit(names + " were healed", first)) return;
   world_.record(0, "world", "healed: everything");
   for (uint32_t n = 1; n <= cluster_.size(); ++n) cluster_.let_go(n);
   world_.sleep_for(options_[Option::election_timeout] * kMillisecond);
@@ -287,8 +291,10 @@ void KvRun::settle() {
          cluster_.account()});
 }
 
-// A last read of every key. False when the run is over: the cluster cannot answer.
-bool KvRun::audit(std::string_view after) {
+// A last read of every key. False when the run is over: the cluster cannot answer. With `machines` only it need not, if
+// the cluster has made a change of membership since that needs another one: what was on its way from that one when it
+// was held down made it look alive.
+bool KvRun::audit(std::string_view after, uint64_t machines) {
   if (finding_) return false;
   const WorldTime deadline = world_.now() + options_[Option::heal_timeout] * kMillisecond;
   bool done = false;
@@ -306,6 +312,10 @@ bool KvRun::audit(std::string_view after) {
   if (!cluster_.sound() && options_[Option::regime] == static_cast<int64_t>(Regime::kUnrestricted)) {
     world_.record(0, "world", "it stands still, as it may: too many disks are damaged");
     return false;
+  }
+  if (!cluster_.able(machines)) {
+    world_.record(0, "world", "it stands still, as it may: it has come to need a machine that was held down");
+    return true;
   }
   found({"liveness",
          fmt::format("{} ms after {}: {}", options_[Option::heal_timeout], after, result.error().message),
