@@ -144,11 +144,12 @@ replica::ReplicaConfig Groups::config_for(GroupId group, uint32_t generation) co
   return config;
 }
 
-Result<void> Groups::open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine) {
+Result<void> Groups::open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine, bool newborn) {
   const GroupId group = state.group;
   const replica::Shared shared{env_, *log_writer_, driver_, transport_, forwarded_, *this, config_.observer};
-  auto replica =
-      TRY(replica::Replica::open(shared, config_for(group, state.generation), std::move(state), std::move(machine)));
+  replica::ReplicaConfig config = config_for(group, state.generation);
+  config.newborn = newborn;
+  auto replica = TRY(replica::Replica::open(shared, std::move(config), std::move(state), std::move(machine)));
   // What it begins with may be newer than the node's copy of the map, which is saved now and then, and nobody else's
   // may be: after the whole cluster has lost power.
   shard_changed(*replica);
@@ -339,7 +340,7 @@ Result<void> Groups::give_birth(Birth birth) {
                     .checkpoint = kBirth,
                     .checkpoint_id = keep->id(),
                     .suspect = suspect},
-                   std::move(birth.machine)));
+                   std::move(birth.machine), !blank));
   if (birth.parent->raft().role() == raft::Role::kLeader)
     newborn_[birth.child] = env_.clock.now() + config_.election_timeout;
   return {};

@@ -76,7 +76,8 @@ class Groups final : private replica::Host {
 
   replica::ReplicaConfig config_for(GroupId group, uint32_t generation) const;
   Wanted wanted(const shard::Shard& shard) const;
-  Result<void> open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine = nullptr);
+  Result<void> open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine = nullptr,
+                            bool newborn = false);
   Result<void> keep_replicas();  // the fiber that makes and removes them
   Result<void> follow_map();
   Result<void> keep_watch();  // the fiber that wakes resting replicas whose others are not heard of

@@ -121,7 +121,7 @@ Core::Core(Config config_in, Durable durable, Instant now_in, Chance& chance_in,
   note_configuration(*this);
   // A damaged tail may have taken the term with it, never the knowledge that the entries themselves carry.
   if (Term last = log.last_position().term; last > hard.term) hard = {last, ReplicaId()};
-  leader_heard = now;  // perhaps, in the life before
+  leader_heard = durable.newborn ? now - config.election_timeout : now;  // perhaps, in the life before
   rearm_election_timer(*this);
   if (alone()) election_at = now;  // there is nobody to wait for
 }

@@ -90,6 +90,7 @@ struct Durable {
   LogPosition snapshot;        // the checkpoint's position; {0, 0}: none
   std::vector<Entry> entries;  // follow the snapshot without a gap
   bool suspect = false;
+  bool newborn = false;         // it has had no life before, and so has promised no leader anything (leases)
   Configuration configuration;  // the checkpoint's; without voters: none
 };
 

@@ -50,7 +50,8 @@ Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConf
   raft::Durable durable{.hard_state = recovered.hard_state,
                         .snapshot = recovered.checkpoint,
                         .entries = std::move(recovered.entries),
-                        .suspect = recovered.suspect};
+                        .suspect = recovered.suspect,
+                        .newborn = config.newborn};
   if (!machine->configuration().empty())
     durable.configuration = TRY(raft::decode_configuration(machine->configuration()));
   env::log(env.trace, env::Level::kInfo, "replica", "term {}, checkpoint {}, log up to {}{}",

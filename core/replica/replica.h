@@ -37,6 +37,7 @@ struct ReplicaConfig {
   GroupId group;
   raft::Config raft;
   kv::ShardState shard;             // that it begins with, the same on all replicas; nothing: the log will say
+  bool newborn = false;             // this is its first life
   std::string directory;            // of this group's checkpoints
   size_t checkpoint_log_bytes = 0;  // a checkpoint is taken when so much was applied since the last
   uint64_t keep_entries = 0;        // kept in memory behind a checkpoint, for followers that lag a little

@@ -167,6 +167,23 @@ TEST_CASE("one that was restored, and whose word of it was lost, is asked again"
   CHECK(f.sent[0].type == MessageType::kTimeoutNow);
 }
 
+TEST_CASE("with leases, only one that has had no life before may stand at once", "[raft]") {
+  for (const bool newborn : {false, true}) {
+    INFO((newborn ? "newborn" : "restarted"));
+    TestChance chance{7};
+    TestProbes probes;
+    const Config config{.id = ReplicaId(1), .voters = {ReplicaId(1), ReplicaId(2), ReplicaId(3)}, .lease = 800ms};
+    const Instant now{1'000'000'000};
+    Raft raft(config, {.hard_state = {.term = Term(1)}, .newborn = newborn}, now, chance, probes);
+    raft.campaign(now);
+    CHECK((raft.role() == Role::kPreCandidate) == newborn);
+    Message ask{.type = MessageType::kPreVote, .from = ReplicaId(2), .to = ReplicaId(1), .term = Term(2)};
+    Raft voter(config, {.hard_state = {.term = Term(1)}, .newborn = newborn}, now, chance, probes);
+    voter.step(ask, now);
+    CHECK(voter.has_ready() == newborn);  // a grant
+  }
+}
+
 TEST_CASE("reads asked between two Readys share a round, and all of them fail with the leader", "[raft]") {
   Fixture f;
   f.lead();

@@ -52,7 +52,7 @@ struct TestDisk {
   }
   // Loses up to `count` entries at the end.
   void lose(size_t count) { entries.resize(entries.size() - std::min(count, entries.size())); }
-  Durable durable() const { return {hard, base, entries, suspect, configuration}; }
+  Durable durable() const { return {hard, base, entries, suspect, false, configuration}; }
 };
 
 struct TestReplica {
