@@ -176,11 +176,16 @@ Result<void> Node::check_join() {
 }
 
 Result<NodeId> Node::admit(Incarnation incarnation, const std::string& address, const std::string& rack) {
-  auto told = TRY(conductor_->tell({shard::AddNode{incarnation, address, address, rack}},
-                                   env_.clock.now() + config_.request_timeout));
+  const Instant deadline = env_.clock.now() + config_.request_timeout;
+  auto told = TRY(conductor_->tell({shard::AddNode{incarnation, address, address, rack}}, deadline));
   const shard::Answer answer = TRY(std::move(told.front()));
   // The joining node gets the map with the answer: one that has it.
-  while (!map_.map().node(answer.node)) map_.wait_for_change(map_.version());
+  auto known = fiber::with_deadline(env_.scheduler, env_.clock.timers(), deadline, [&]() -> Result<void> {
+    while (!map_.map().node(answer.node)) map_.wait_for_change(map_.version());
+    return {};
+  });
+  if (!known)
+    return fail(ErrorCode::kUnavailable, "the node is let in, but this one has not heard of it yet; ask again");
   return answer.node;
 }
 
