@@ -29,7 +29,7 @@ void KvOracle::violate(std::string property, std::string summary) {
 
 void KvOracle::admitted(uint64_t stream, uint64_t nth, const kv::Origin& origin, size_t position) {
   if (!violated_) return;
-  admitted_[{stream, nth}] = {origin, position};
+  admitted_[{stream, nth}].emplace_back(origin, position);
 }
 
 void KvOracle::started(NodeId node, GroupId id, const raft::Raft& raft, LogIndex applied, uint64_t digest) {
@@ -148,7 +148,7 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
   for (size_t i = 0; i < records.size(); ++i)
     for (auto& attempt : records[i].attempts)
       if (auto found = admitted_.find(attempt); found != admitted_.end())
-        judging.asked[{found->second.first.request, found->second.second}] = i;
+        for (auto& [origin, position] : found->second) judging.asked[{origin.request, position}] = i;
 
   std::map<GroupId, std::vector<Place>> places;
   // A child's id is above its parent's.
@@ -185,11 +185,13 @@ std::vector<KvOracle::Executed> KvOracle::executions(Judging& judging, size_t re
   for (auto& attempt : op.attempts) {
     auto found = admitted_.find(attempt);
     if (found == admitted_.end()) continue;
-    auto served = reads_.find(found->second.first);
-    if (served == reads_.end()) continue;
-    for (auto [group, index] : served->second) {
-      all.push_back({group, {index, true, found->second.second, record}, judging.models[group].read(index, op.args)});
-      judging.answers[record].push_back(all.back().answer);
+    for (auto& [origin, position] : found->second) {
+      auto served = reads_.find(origin);
+      if (served == reads_.end()) continue;
+      for (auto [group, index] : served->second) {
+        all.push_back({group, {index, true, position, record}, judging.models[group].read(index, op.args)});
+        judging.answers[record].push_back(all.back().answer);
+      }
     }
   }
   std::stable_sort(all.begin(), all.end(), [](const Executed& a, const Executed& b) {

@@ -132,8 +132,9 @@ class KvOracle final : public replica::Observer {
   std::vector<size_t> order_;
   std::unordered_map<kv::Origin, std::vector<std::pair<GroupId, LogIndex>>, OriginHash>
       reads_;  // where a batch of reads was answered
-  std::unordered_map<std::pair<uint64_t, uint64_t>, std::pair<kv::Origin, size_t>, StreamHash>
-      admitted_;  // by (stream, nth); looked up only
+  // By (stream, nth), looked up only: every batch in which it was proposed, with its position there. A node that asks
+  // again, because an earlier batch is said not to have been executed, may be wrong about that.
+  std::unordered_map<std::pair<uint64_t, uint64_t>, std::vector<std::pair<kv::Origin, size_t>>, StreamHash> admitted_;
 };
 
 }  // namespace mneme::sim

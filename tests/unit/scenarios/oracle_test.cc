@@ -103,6 +103,23 @@ TEST_CASE("what a client calls not done must be in no log", "[scenarios]") {
   }
 }
 
+TEST_CASE("what a node proposes again is one operation, whichever of its batches is executed", "[scenarios]") {
+  Story story;
+  story.sent(1, ClientOutcome::kOk);
+  const kv::Origin again = Story::origin_of(5);
+  story.oracle.admitted(kStream, 1, again, 0);
+  story.executed(1);
+  SECTION("the first") { CHECK(story.property() == ""); }
+  SECTION("both") {
+    story.append({"SET", "k", "1"}, again);
+    CHECK(story.property() == "exactly once");
+  }
+  SECTION("the first, which the client was told was not") {
+    story.records[0].outcome = ClientOutcome::kFailed;
+    CHECK(story.property() == "outcome");
+  }
+}
+
 TEST_CASE("what was sent again is one operation: a write may be executed once, a read several times", "[scenarios]") {
   Story story;
   story.sent(1, ClientOutcome::kOk);
