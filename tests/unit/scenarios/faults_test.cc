@@ -28,7 +28,7 @@ struct Heard final : Recorder {
 
 TEST_CASE("an exile ends when another node has completed a checkpoint", "[scenarios]") {
   Heard heard;
-  for (uint64_t seed = 1; seed <= 12; ++seed) {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
     Recipe recipe{.seed = seed};
     for (auto [name, value] : {std::pair("exiles", "1"),
                                {"checkpoint", "8"},
