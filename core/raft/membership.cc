@@ -1,10 +1,11 @@
 // Changes of membership (Raft section 6, thesis 4.3) and leadership transfer (thesis 3.10).
 //
-// A leader begins a change only when the last one is committed and so is an entry of its own term: before that, another
-// leader's change might still be in some majority's log, and two that do not meet could follow (the bug of the
-// single-server change in the thesis, which joint changes would share). Whoever leads when a joint configuration is
-// committed ends it, once majorities in good standing hold it. A leader that is in no half of the final one leads on
-// until that is committed, without counting itself, and then leaves, naming the one who is furthest.
+// A leader begins a change only when the last one is committed and so is an entry of its own term. A change of voters
+// is joint, and needs a majority of the voters before it, so that two rival ones could not both commit anyway; the
+// second condition is what a change of one server at a time rests on (the bug of the thesis), and is kept as a second
+// line of defence. Whoever leads when a joint configuration is committed ends it, once majorities in good standing hold
+// it. A leader that is in no half of the final one leads on until that is committed, without counting itself, and then
+// leaves, naming the one who is furthest.
 #include <utility>
 
 #include "core/raft/state.h"
