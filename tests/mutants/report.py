@@ -57,7 +57,7 @@ def table(results, control, scratch):
 INTRODUCTION = """# What the simulator detects
 
 Mistakes that real systems shipped, or nearly shipped, each planted as the smallest change that makes it (the patches in
-`tests/mutants`), and what it took the scenario `kv` to notice. This file is written by
+`tests/mutants`), and what it took a scenario of `mneme sim` to notice. This file is written by
 
     script/mutants --write --seconds {seconds} --black-box-seconds {box_seconds}{ways}
 
@@ -159,14 +159,14 @@ def document(results, control, pending):
     box_seconds = max((result["black_box_seconds"] for result in whole), default=0)
     ranges = max((len(result["ranges"]) for result in whole), default=0)
     box = f", for at most {box_seconds} CPU seconds" if box_seconds not in (0, seconds) else ""
-    rows = [(result["id"], result["mistake"], *how(result),
+    rows = [(result["id"], result["mistake"], result.get("scenario", "kv"), *how(result),
              "" if not result["caught"] else "yes" if result["declared"] else "**no**",
              *how(result["black_box"])) for result in whole]
     ways = max((result["ways"]["seconds"] for result in whole if result.get("ways")), default=0)
     ways = f" --ways-seconds {ways}" if ways else ""
     parts = [INTRODUCTION.format(ranges=ranges, seconds=seconds, box_seconds=box_seconds, box=box, ways=ways),
              wrapped(summary(whole, control)) + "\n",
-             markdown_table(("id", "mistake", "caught by", "seeds", "CPU s", "declared", "black box alone", "seeds",
+             markdown_table(("id", "mistake", "scenario", "caught by", "seeds", "CPU s", "declared", "black box alone", "seeds",
                              "CPU s"), rows)]
     missed = [(result["id"], result["needs"] or "not known yet") for result in whole if not result["caught"]]
     if missed:
