@@ -50,16 +50,6 @@ Result<Answer> Map::apply(const Command& command) {
   return std::visit([&](const auto& alternative) { return on(alternative); }, command);
 }
 
-const Node* Map::node(NodeId id) const {
-  auto found = nodes_.find(id);
-  return found == nodes_.end() ? nullptr : &found->second;
-}
-
-const Shard* Map::shard(GroupId id) const {
-  auto found = shards_.find(id);
-  return found == shards_.end() ? nullptr : &found->second;
-}
-
 std::optional<std::string> Map::check() const {
   if (!cluster_) {
     if (*this != Map()) return "the map has content, but no cluster";
@@ -75,8 +65,8 @@ std::optional<std::string> Map::check() const {
     slots += shard.slots.size();
     for (SlotRange range : shard.slots.ranges())
       for (uint16_t slot = range.begin; slot < range.end; ++slot)
-        if (owners_[slot] != group)
-          return fmt::format("slot {} is owned by shard {} and by shard {}", slot, group.value, owners_[slot].value);
+        if ((*owners_)[slot] != group)
+          return fmt::format("slot {} is owned by shard {} and by shard {}", slot, group.value, (*owners_)[slot].value);
     if (!shard.operation) continue;
     if (auto wrong = check_operation(shard, *shard.operation)) return wrong;
     if (!operations.insert(shard.operation->id).second)
@@ -184,24 +174,24 @@ Result<Map> Map::decode(std::string_view bytes) {
   for (uint32_t i = 0; i < nodes && c.ok(); ++i) {
     Node node;
     fields(c, node);
-    if (!map.nodes_.empty() && node.id <= map.nodes_.rbegin()->first)
-      c.refuse(ErrorCode::kCorrupt, "nodes are unsorted");
-    map.nodes_.emplace_hint(map.nodes_.end(), node.id, std::move(node));
+    if (!map.nodes_.empty() && node.id <= map.nodes_.last_id()) c.refuse(ErrorCode::kCorrupt, "nodes are unsorted");
+    const NodeId id = node.id;
+    map.nodes_.set(id, std::move(node));
   }
-  if (map.cluster_) map.owners_.resize(kSlots);
+  if (map.cluster_) map.owners_.edit().resize(kSlots);
   uint32_t shards = 0;
   c.number(shards);
   if (shards > kSlots + 1u) c.refuse(ErrorCode::kTooLarge, "there are too many shards");
   for (uint32_t i = 0; i < shards && c.ok(); ++i) {
     Shard shard;
     fields(c, shard);
-    if (!map.shards_.empty() && shard.group() <= map.shards_.rbegin()->first)
+    if (!map.shards_.empty() && shard.group() <= map.shards_.last_id())
       c.refuse(ErrorCode::kCorrupt, "shards are unsorted");
-    if (map.owners_.empty() && !shard.slots.empty()) c.refuse(ErrorCode::kCorrupt, "there are shards and no cluster");
+    if (map.owners_->empty() && !shard.slots.empty()) c.refuse(ErrorCode::kCorrupt, "there are shards and no cluster");
     if (!c.ok()) break;
-    for (SlotRange range : shard.slots.ranges())
-      std::fill(map.owners_.begin() + range.begin, map.owners_.begin() + range.end, shard.group());
-    map.shards_.emplace_hint(map.shards_.end(), shard.group(), std::move(shard));
+    map.give_slots(shard.slots, shard.group());
+    const GroupId id = shard.group();
+    map.shards_.set(id, std::move(shard));
   }
   TRY(c.finish(kWhat));
   if (auto wrong = map.check()) return fail(ErrorCode::kCorrupt, fmt::format("{}: {}", kWhat, *wrong));

@@ -30,7 +30,6 @@
 // cluster.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +38,7 @@
 #include "core/base/error.h"
 #include "core/base/ids.h"
 #include "core/shard/command.h"
+#include "core/shard/table.h"
 #include "core/shard/types.h"
 
 namespace mneme::shard {
@@ -68,13 +68,13 @@ class Map {
   // The command that made it, of a map to which nothing else has happened.
   [[nodiscard]] FoundCluster founding() const;
   uint32_t copies() const { return copies_; }
-  const std::map<NodeId, Node>& nodes() const { return nodes_; }
-  const std::map<GroupId, Shard>& shards() const { return shards_; }  // the meta group too
+  const Table<NodeId, Node>& nodes() const { return nodes_; }
+  const Table<GroupId, Shard>& shards() const { return shards_; }  // the meta group too
   // Null when there is none. Valid until the next apply().
-  const Node* node(NodeId id) const;
-  const Shard* shard(GroupId id) const;
+  const Node* node(NodeId id) const { return nodes_.find(id); }
+  const Shard* shard(GroupId id) const { return shards_.find(id); }
   // In constant time. 0 before founding.
-  GroupId owner_of(uint16_t slot) const { return owners_.empty() ? GroupId() : owners_[slot]; }
+  GroupId owner_of(uint16_t slot) const { return owners_->empty() ? GroupId() : (*owners_)[slot]; }
   NodeId next_node() const { return next_node_; }
   GroupId next_group() const { return next_group_; }
   OperationId next_operation() const { return next_operation_; }
@@ -87,6 +87,14 @@ class Map {
   void encode(std::string& out) const;
   // kUnsupported, kTooLarge, or kCorrupt: not a map, or one that check() objects to.
   static Result<Map> decode(std::string_view bytes);
+  // What has to change in a map of that version to make it this one: a node or a shard each as a whole. Cost: as much
+  // as has changed, when this map has come from that one by copying and changing. Format: u8 version, cluster and
+  // version of that map, the numbers of this one, the nodes and the shards that are new or not the same. Appends.
+  void encode_change_since(const Map& before, std::string& out) const;
+  // This map with such a change. Sizes and loads may be older than the sender's where its map of this version had newer
+  // ones. kRefused: it is of another map than this one; kUnsupported, kTooLarge, or kCorrupt: not a change, or one that
+  // leads to something that check() objects to, as far as that can be seen by looking at what has changed.
+  Result<Map> with_change(std::string_view bytes) const;
   // Of the encoding.
   [[nodiscard]] uint64_t digest() const;
 
@@ -107,15 +115,19 @@ class Map {
   Result<Answer> on(const AbandonOperation& command);
   Result<Answer> on(const Report& report);
 
-  Result<Node*> known_node(NodeId id);
+  Result<const Node*> known_node(NodeId id);
   size_t nodes_up() const;
   Result<void> check_takes_replica(const Shard& shard, NodeId node) const;
-  Result<Shard*> known_shard(GroupId id);
+  Result<const Shard*> known_shard(GroupId id);
   Result<void> check_action(const Shard& shard, const Action& action) const;
   Result<void> check_report(const Report& report) const;
   Result<Operation> last_operation(const Shard& shard, OperationId operation) const;
-  Result<Answer> finish_split(Shard& parent, const Report& report);
-  void store(Shard& shard, Shard changed);
+  Result<Answer> finish_split(Shard parent, const Report& report);
+  // Before and after.
+  void store(const Shard& shard, Shard changed);
+  void change_state(Node node, NodeState state);
+  void give_slots(const SlotSet& slots, GroupId owner);
+  Result<void> take_slots(const Table<GroupId, Shard>& before, const std::vector<GroupId>& changed);
   std::optional<std::string> check_nodes() const;
   std::optional<std::string> check_shard(GroupId group, const Shard& shard) const;
   std::optional<std::string> check_operation(const Shard& shard, const Operation& operation) const;
@@ -128,9 +140,9 @@ class Map {
   NodeId next_node_{1};
   GroupId next_group_ = kFirstDataGroup;
   OperationId next_operation_{1};
-  std::map<NodeId, Node> nodes_;
-  std::map<GroupId, Shard> shards_;
-  std::vector<GroupId> owners_;  // by slot, none before founding; follows from shards_
+  Table<NodeId, Node> nodes_;
+  Table<GroupId, Shard> shards_;
+  Shared<std::vector<GroupId>> owners_;  // by slot, none before founding; follows from shards_
 };
 
 }  // namespace mneme::shard

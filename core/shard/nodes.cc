@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <tuple>
 
@@ -93,13 +94,13 @@ Result<Answer> Map::on(const FoundCluster& command) {
     return fail(ErrorCode::kInvalid,
                 fmt::format("a cluster is founded with 1 to {} shards, not {}", kSlots, command.shards));
 
-  owners_.resize(kSlots);
+  owners_.edit().resize(kSlots);
   cluster_ = command.cluster;
   founding_ = founding;
   cluster_version_ = command.cluster_version;
   copies_ = command.copies;
   for (const Founder& f : command.nodes)
-    nodes_[f.id] = {f.id, f.incarnation, f.peer_address, f.client_address, f.rack, NodeState::kUp, 0};
+    nodes_.set(f.id, {f.id, f.incarnation, f.peer_address, f.client_address, f.rack, NodeState::kUp, 0});
   next_node_ = command.nodes.back().id.next();
 
   const std::vector<NodeId> circle = across_racks(command.nodes);
@@ -112,21 +113,30 @@ Result<Answer> Map::on(const FoundCluster& command) {
     shard.last.epoch = Epoch(1);
     shard.last.configuration = initial_configuration(circle, i, command.copies);
     shard.last.next_generation = 2;
-    for (SlotRange range : shard.slots.ranges())
-      std::fill(owners_.begin() + range.begin, owners_.begin() + range.end, shard.group());
-    shards_[shard.group()] = std::move(shard);
+    give_slots(shard.slots, shard.group());
+    shards_.set(shard.group(), shard);
   }
   next_group_ = GroupId(kFirstDataGroup.value + command.shards);
   ++version_;
   return Answer{.group = kFirstDataGroup};
 }
 
-Result<Node*> Map::known_node(NodeId id) {
-  auto found = nodes_.find(id);
-  if (found == nodes_.end())
-    return fail(ErrorCode::kNotFound,
-                fmt::format("node {} is unknown; `mneme cluster status` lists the nodes", id.value));
-  return &found->second;
+void Map::give_slots(const SlotSet& slots, GroupId owner) {
+  std::vector<GroupId>& owners = owners_.edit();
+  for (SlotRange range : slots.ranges()) std::fill(owners.begin() + range.begin, owners.begin() + range.end, owner);
+}
+
+void Map::change_state(Node node, NodeState state) {
+  node.state = state;
+  ++node.revision;
+  ++version_;
+  nodes_.set(node.id, std::move(node));
+}
+
+Result<const Node*> Map::known_node(NodeId id) {
+  if (const Node* found = nodes_.find(id)) return found;
+  return fail(ErrorCode::kNotFound,
+              fmt::format("node {} is unknown; `mneme cluster status` lists the nodes", id.value));
 }
 
 size_t Map::nodes_up() const {
@@ -170,14 +180,14 @@ Result<Answer> Map::on(const AddNode& command) {
                                                   members, nodes_.size() - members));
   NodeId id = next_node_;
   next_node_ = next_node_.next();
-  nodes_[id] = {
-      id, command.incarnation, command.peer_address, command.client_address, command.rack, NodeState::kJoining, 0};
+  nodes_.set(id, {id, command.incarnation, command.peer_address, command.client_address, command.rack,
+                  NodeState::kJoining, 0});
   ++version_;
   return Answer{.node = id};
 }
 
 Result<Answer> Map::on(const NodeUp& command) {
-  Node& node = *TRY(known_node(command.node));
+  const Node& node = *TRY(known_node(command.node));
   if (node.incarnation != command.incarnation)
     return fail(ErrorCode::kRefused,
                 fmt::format("node {} is known with another data directory; a node that lost its own joins anew with "
@@ -188,15 +198,13 @@ Result<Answer> Map::on(const NodeUp& command) {
                                                  "again under a new id",
                                                  node.id.value));
   if (node.state == NodeState::kJoining) {
-    node.state = NodeState::kUp;
-    ++node.revision;
-    ++version_;
+    change_state(node, NodeState::kUp);
   }
-  return Answer{.node = node.id};
+  return Answer{.node = command.node};
 }
 
 Result<Answer> Map::on(const DrainNode& command) {
-  Node& node = *TRY(known_node(command.node));
+  const Node& node = *TRY(known_node(command.node));
   const NodeState from = command.drain ? NodeState::kUp : NodeState::kDraining;
   const NodeState to = command.drain ? NodeState::kDraining : NodeState::kUp;
   if (node.state == to) return Answer{.node = node.id};
@@ -210,14 +218,12 @@ Result<Answer> Map::on(const DrainNode& command) {
   if (command.drain && nodes_up() - 1 < copies_)
     return fail(ErrorCode::kRefused, fmt::format("without node {} only {} nodes are up for {} copies; add a node first",
                                                  node.id.value, nodes_up() - 1, copies_));
-  node.state = to;
-  ++node.revision;
-  ++version_;
-  return Answer{.node = node.id};
+  change_state(node, to);
+  return Answer{.node = command.node};
 }
 
 Result<Answer> Map::on(const RemoveNode& command) {
-  Node& node = *TRY(known_node(command.node));
+  const Node& node = *TRY(known_node(command.node));
   if (node.state == NodeState::kRemoved) return Answer{.node = node.id};
   size_t held = 0;
   for (const auto& [group, shard] : shards_) {
@@ -234,10 +240,8 @@ Result<Answer> Map::on(const RemoveNode& command) {
   if (node.state == NodeState::kUp && nodes_up() - 1 < copies_)
     return fail(ErrorCode::kRefused, fmt::format("without node {} only {} nodes are up for {} copies; add a node first",
                                                  node.id.value, nodes_up() - 1, copies_));
-  node.state = NodeState::kRemoved;
-  ++node.revision;
-  ++version_;
-  return Answer{.node = node.id};
+  change_state(node, NodeState::kRemoved);
+  return Answer{.node = command.node};
 }
 
 Result<Answer> Map::on(const SetCopies& command) {

@@ -103,12 +103,10 @@ bool shows_step(const Shard& shard, const Report& report) {
   return take(changed, report) && made(changed, *operation);
 }
 
-Result<Shard*> Map::known_shard(GroupId id) {
-  auto found = shards_.find(id);
-  if (found == shards_.end())
-    return fail(ErrorCode::kNotFound,
-                fmt::format("shard {} is unknown; `mneme cluster status` lists the shards", id.value));
-  return &found->second;
+Result<const Shard*> Map::known_shard(GroupId id) {
+  if (const Shard* found = shards_.find(id)) return found;
+  return fail(ErrorCode::kNotFound,
+              fmt::format("shard {} is unknown; `mneme cluster status` lists the shards", id.value));
 }
 
 Result<void> Map::check_takes_replica(const Shard& shard, NodeId id) const {
@@ -184,7 +182,7 @@ Result<void> Map::check_action(const Shard& shard, const Action& action) const {
 }
 
 Result<Answer> Map::on(const BeginOperation& command) {
-  Shard& shard = *TRY(known_shard(command.group));
+  const Shard& shard = *TRY(known_shard(command.group));
   const uint64_t group = command.group.value;
   if (const auto& last = shard.operation;
       last && last->after == command.after && last->planned == command.epoch && last->action == command.action)
@@ -203,6 +201,7 @@ Result<Answer> Map::on(const BeginOperation& command) {
                                                  shard.last_operation().value, group));
   TRY(check_action(shard, command.action));
 
+  Shard changed = shard;
   Operation operation;
   operation.id = next_operation_;
   operation.after = command.after;
@@ -215,13 +214,14 @@ Result<Answer> Map::on(const BeginOperation& command) {
   if (const Member* target = member_on(shard.configuration(), command.action.target))
     operation.target = target->replica;
   else if (command.action.target)
-    operation.target = {command.action.target, shard.last.next_generation++};
+    operation.target = {command.action.target, changed.last.next_generation++};
   if (command.action.kind == ActionKind::kSplit) {
     operation.child = next_group_;
     next_group_ = next_group_.next();
   }
   next_operation_ = next_operation_.next();
-  shard.operation = operation;
+  changed.operation = operation;
+  shards_.set(command.group, std::move(changed));
   ++version_;
   return Answer{.operation = operation.id, .group = operation.child};
 }
@@ -255,7 +255,7 @@ Result<void> Map::check_report(const Report& report) const {
 }
 
 Result<Answer> Map::on(const Report& report) {
-  Shard& shard = *TRY(known_shard(report.group));
+  const Shard& shard = *TRY(known_shard(report.group));
   TRY(check_report(report));
   Shard changed = shard;
   TRY(take(changed, report));
@@ -273,7 +273,7 @@ Result<Operation> Map::last_operation(const Shard& shard, OperationId operation)
 }
 
 Result<Answer> Map::on(const AdvanceOperation& command) {
-  Shard& shard = *TRY(known_shard(command.report.group));
+  const Shard& shard = *TRY(known_shard(command.report.group));
   Operation operation = TRY(last_operation(shard, command.operation));
   const Answer answer{.operation = operation.id, .group = operation.child};
   const auto steps = steps_of(operation.action.kind);
@@ -312,7 +312,7 @@ Result<Answer> Map::on(const AdvanceOperation& command) {
   return answer;
 }
 
-Result<Answer> Map::finish_split(Shard& parent, const Report& report) {
+Result<Answer> Map::finish_split(Shard parent, const Report& report) {
   const Operation operation = *parent.operation;
   const size_t whole = parent.slots.size();
   const Report before = parent.last;
@@ -334,15 +334,15 @@ Result<Answer> Map::finish_split(Shard& parent, const Report& report) {
     half->last.bytes = share(before.bytes, half->slots.size(), whole);
     half->last.writes_per_second = share(before.writes_per_second, half->slots.size(), whole);
   }
-  for (SlotRange range : child.slots.ranges())
-    std::fill(owners_.begin() + range.begin, owners_.begin() + range.end, operation.child);
-  shards_[operation.child] = std::move(child);
+  give_slots(child.slots, operation.child);
+  shards_.set(parent.group(), std::move(parent));
+  shards_.set(operation.child, std::move(child));
   ++version_;
   return Answer{.operation = operation.id, .group = operation.child};
 }
 
 Result<Answer> Map::on(const AbandonOperation& command) {
-  Shard& shard = *TRY(known_shard(command.report.group));
+  const Shard& shard = *TRY(known_shard(command.report.group));
   Operation operation = TRY(last_operation(shard, command.operation));
   const Answer answer{.operation = operation.id, .group = operation.child};
   if (operation.outcome == Outcome::kAbandoned && operation.step == command.step) return answer;
@@ -365,13 +365,13 @@ Result<Answer> Map::on(const AbandonOperation& command) {
   return answer;
 }
 
-void Map::store(Shard& shard, Shard changed) {
+void Map::store(const Shard& shard, Shard changed) {
   Shard same_numbers = changed;
   same_numbers.last.number = shard.last.number;
   same_numbers.last.bytes = shard.last.bytes;
   same_numbers.last.writes_per_second = shard.last.writes_per_second;
   if (same_numbers != shard) ++version_;
-  shard = std::move(changed);
+  if (changed != shard) shards_.set(shard.group(), std::move(changed));
 }
 
 }  // namespace mneme::shard

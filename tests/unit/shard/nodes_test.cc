@@ -1,4 +1,5 @@
 // The commands about the cluster and its nodes: what each refuses, and that all may come twice.
+#include <map>
 #include <set>
 
 #include "tests/unit/shard/support.h"

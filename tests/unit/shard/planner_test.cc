@@ -1,6 +1,7 @@
 // What is planned in each situation, why, and within which limits.
 #include "core/shard/planner.h"
 
+#include <map>
 #include <set>
 
 #include "core/base/limits.h"

@@ -57,6 +57,7 @@ class Turmoil {
       replica_ = must(Map::decode(checkpoint));
     }
     REQUIRE(map_.digest() == replica_.digest());
+    follow();
     if (!answer) {
       ++refused_;
       REQUIRE(map_ == before);
@@ -198,6 +199,20 @@ class Turmoil {
     if (late_.size() > 50) late_.erase(late_.begin(), late_.begin() + 25);
   }
 
+  // One who has the map as it was some versions ago, and gets what has changed, comes to the same.
+  void follow() {
+    if (map_.version() == behind_.version() || !random_.one_in(4)) return;
+    if (behind_.cluster()) {
+      std::string change;
+      (random_.one_in(2) ? map_ : replica_).encode_change_since(behind_, change);
+      const Map followed = must(behind_.with_change(change));
+      REQUIRE(followed == map_);
+      REQUIRE(followed.digest() == map_.digest());
+      REQUIRE(followed.check() == std::nullopt);
+    }
+    behind_ = map_;
+  }
+
   void request() {
     size_t at = random_.below(requests_.size());
     Request request = requests_[at];
@@ -240,6 +255,7 @@ class Turmoil {
   Random random_;
   Map map_;
   Map replica_;
+  Map behind_;
   Groups groups_;
   Map seen_[3];
   std::vector<Command> late_;
