@@ -9,6 +9,13 @@ namespace mneme::fiber {
 
 namespace {
 size_t page_bytes() { return static_cast<size_t>(::sysconf(_SC_PAGESIZE)); }
+
+constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL, of Linux 6.13
+
+// A protected page of its own is a mapping more, and a process has 65,530; a guard in the page table is none.
+bool guard(void* page, size_t bytes) {
+  return ::madvise(page, bytes, kGuardInstall) == 0 || ::mprotect(page, bytes, PROT_NONE) == 0;
+}
 }  // namespace
 
 Stack StackPool::take() {
@@ -17,19 +24,19 @@ Stack StackPool::take() {
     free_.pop_back();
     return stack;
   }
-  const size_t guard = page_bytes();
-  void* mapped = ::mmap(nullptr, stack_bytes_ + guard, PROT_READ | PROT_WRITE,
+  const size_t guard_bytes = page_bytes();
+  void* mapped = ::mmap(nullptr, stack_bytes_ + guard_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
   CHECK(mapped != MAP_FAILED);
-  CHECK(::mprotect(mapped, guard, PROT_NONE) == 0);
-  Stack stack{static_cast<std::byte*>(mapped) + guard, stack_bytes_};
+  CHECK(guard(mapped, guard_bytes));
+  Stack stack{static_cast<std::byte*>(mapped) + guard_bytes, stack_bytes_};
   all_.push_back(stack);
   return stack;
 }
 
 StackPool::~StackPool() {
-  const size_t guard = page_bytes();
-  for (const Stack& stack : all_) ::munmap(stack.base - guard, stack.size + guard);
+  const size_t guard_bytes = page_bytes();
+  for (const Stack& stack : all_) ::munmap(stack.base - guard_bytes, stack.size + guard_bytes);
 }
 
 }  // namespace mneme::fiber
