@@ -206,6 +206,7 @@ Result<void> Groups::keep_replicas() {
     while (!births_.empty()) {
       Birth birth = std::move(births_.front());
       births_.pop_front();
+      unsettled_.insert(birth.child);
       TRY(give_birth(std::move(birth)));
     }
     elect_newborn();
@@ -214,41 +215,48 @@ Result<void> Groups::keep_replicas() {
   }
 }
 
+// Of a group that has not changed in the map, and of which nothing is awaited, the replica is as it should be.
 Result<void> Groups::follow_map() {
   const auto map = map_.shared();
   if (!map->cluster()) return {};
-  for (const auto& [group, shard] : map->shards()) {
-    const Wanted wanted = this->wanted(shard);
-    const auto here = replicas_.find(group);
-    if (here != replicas_.end()) {
-      const uint32_t generation = here->second->id().generation();
-      // Only a map that has given this replica out can have taken it away.
-      if (wanted.generation != generation && generation < shard.last.next_generation) TRY(remove(group));
-    }
-    if (!wanted.generation || replicas_.contains(group)) {
-      awaited_.erase(group);
-      continue;
-    }
-    const auto removed = log_->removed_generation(group);
-    if (removed && *removed >= wanted.generation) {
-      awaited_.erase(group);
-      continue;
-    }
-    if (!wanted.founding && !wanted.arriving) {
-      // Most likely a child that this node is about to make from its own half of the parent.
-      const Instant since = awaited_.try_emplace(group, env_.clock.now()).first->second;
-      if (env_.clock.now() < since + config_.election_timeout) continue;
-    }
-    // The directory of checkpoints is still in use.
-    if (auto leaving = leaving_.find(group); leaving != leaving_.end() && !leaving->second.expired()) {
-      awaited_.try_emplace(group, env_.clock.now());
-      continue;
-    }
-    leaving_.erase(group);
-    awaited_.erase(group);
-    TRY(make(group, wanted.generation));
-  }
+  map->shards().for_changes_since(settled_->shards(),
+                                  [this](GroupId group, const shard::Shard&) { unsettled_.insert(group); });
+  settled_ = map;
+  for (GroupId group : std::exchange(unsettled_, {}))
+    if (const shard::Shard* shard = map->shard(group)) TRY(follow(group, *shard));
   return {};
+}
+
+Result<void> Groups::follow(GroupId group, const shard::Shard& shard) {
+  const Wanted wanted = this->wanted(shard);
+  const auto here = replicas_.find(group);
+  if (here != replicas_.end()) {
+    const uint32_t generation = here->second->id().generation();
+    // Only a map that has given this replica out can have taken it away.
+    if (wanted.generation != generation && generation < shard.last.next_generation) TRY(remove(group));
+  }
+  const auto removed = log_->removed_generation(group);
+  if (!wanted.generation || replicas_.contains(group) || (removed && *removed >= wanted.generation)) {
+    awaited_.erase(group);
+    return {};
+  }
+  if (!wanted.founding && !wanted.arriving) {
+    // Most likely a child that this node is about to make from its own half of the parent.
+    const Instant since = awaited_.try_emplace(group, env_.clock.now()).first->second;
+    if (env_.clock.now() < since + config_.election_timeout) {
+      unsettled_.insert(group);
+      return {};
+    }
+  }
+  // The directory of checkpoints is still in use.
+  if (auto leaving = leaving_.find(group); leaving != leaving_.end() && !leaving->second.expired()) {
+    awaited_.try_emplace(group, env_.clock.now());
+    unsettled_.insert(group);
+    return {};
+  }
+  leaving_.erase(group);
+  awaited_.erase(group);
+  return make(group, wanted.generation);
 }
 
 Result<void> Groups::make(GroupId group, uint32_t generation) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "core/env/env.h"
@@ -80,6 +81,7 @@ class Groups final : private replica::Host {
                             bool newborn = false);
   Result<void> keep_replicas();  // the fiber that makes and removes them
   Result<void> follow_map();
+  Result<void> follow(GroupId group, const shard::Shard& shard);
   Result<void> keep_watch();  // the fiber that wakes resting replicas whose others are not heard of
   bool can_rest(const raft::Raft& raft) const;
   Result<void> make(GroupId group, uint32_t generation);
@@ -103,6 +105,8 @@ class Groups final : private replica::Host {
   std::map<GroupId, std::shared_ptr<replica::Replica>> replicas_;
   std::deque<Birth> births_;
   std::map<GroupId, Instant> awaited_;  // since when the map has given a replica that a split here may yet make
+  std::shared_ptr<const shard::Map> settled_ = std::make_shared<const shard::Map>();  // the map that was followed last
+  std::set<GroupId> unsettled_;         // to be looked at though the map has not changed them
   std::map<GroupId, Instant> newborn_;  // until when the children of shards that are led here stand for election
   std::map<GroupId, std::weak_ptr<replica::Replica>> leaving_;  // were removed; who works on one still holds it
   uint64_t followed_ = 0;  // the version of the map that work_ was last notified of

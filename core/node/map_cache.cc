@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/base/bytes.h"
 #include "core/base/hash.h"
 #include "core/base/limits.h"
@@ -16,6 +18,10 @@ constexpr char kFile[] = "map";
 constexpr size_t kHeaderBytes = 16;
 // What changes in between is saved together.
 constexpr Duration kSavePause = 1s;
+// A large map is saved less often: saving it costs no more than so much each second.
+constexpr size_t kSavedBytesPerSecond = 256 * limits::kKiB;
+// Versions that others may have yet: each second brings a few.
+constexpr size_t kMaxEarlier = 32;
 
 std::unexpected<Error> damaged(std::string_view why) {
   return fail(ErrorCode::kCorrupt, fmt::format("file {}: {}", kFile, why));
@@ -53,6 +59,7 @@ Result<void> MapCache::save() {
   writer.raw(content);
   writer.u64(xxh3(ByteView(bytes)));
   TRY(env::replace_file(env_.disk, "", kFile, bytes));
+  saved_bytes_ = bytes.size();
   saved_version_ = map->version();
   return {};
 }
@@ -64,17 +71,41 @@ Result<void> MapCache::run() {
       if (saved.error().code != ErrorCode::kNoSpace) return saved;
       env_.trace.reached(Probe::disk_full_met);
     }
-    env_.clock.sleep_for(env_.scheduler, kSavePause);
+    env_.clock.sleep_for(env_.scheduler, kSavePause + 1s * (saved_bytes_ / kSavedBytesPerSecond));
   }
 }
 
 bool MapCache::offer(std::shared_ptr<const shard::Map> map) {
   if (map->version() <= map_->version()) return false;
   if (map_->cluster() && map->cluster() != map_->cluster()) return false;
+  if (map_->cluster()) earlier_.push_back(map_);
+  if (earlier_.size() > kMaxEarlier) earlier_.pop_front();
+  changes_.clear();
   map_ = std::move(map);
   changed_.notify_all();
   unsaved_.notify_all();
   return true;
+}
+
+std::shared_ptr<const std::string> MapCache::change_since(uint64_t version) {
+  std::shared_ptr<const std::string>& known = changes_[version];
+  if (known) return known;
+  const auto before = std::lower_bound(earlier_.begin(), earlier_.end(), version,
+                                       [](const auto& map, uint64_t wanted) { return map->version() < wanted; });
+  if (before == earlier_.end() || (*before)->version() != version) {
+    changes_.erase(version);
+    return nullptr;
+  }
+  std::string change;
+  map_->encode_change_since(**before, change);
+  return known = std::make_shared<const std::string>(std::move(change));
+}
+
+Result<void> MapCache::take_change(std::string_view change) {
+  auto changed = map_->with_change(change);
+  if (changed) offer(std::make_shared<const shard::Map>(std::move(*changed)));
+  if (changed || changed.error().code == ErrorCode::kRefused) return {};
+  return std::unexpected(std::move(changed).error());
 }
 
 }  // namespace mneme::node

@@ -11,6 +11,8 @@
 //     16+n    8  XXH3 of everything before
 #pragma once
 
+#include <deque>
+#include <map>
 #include <memory>
 
 #include "core/env/env.h"
@@ -36,6 +38,11 @@ class MapCache {
   uint64_t version() const { return map_->version(); }
   // Takes a map of the same cluster if it is newer than what is known.
   bool offer(std::shared_ptr<const shard::Map> map);
+  // What makes this map of the one of that earlier version (Map::encode_change_since); null when it is not remembered
+  // any more what that was, and the whole map has to travel.
+  std::shared_ptr<const std::string> change_since(uint64_t version);
+  // Takes such a change; one that fits another map than this one is passed over. kCorrupt, kUnsupported, kTooLarge.
+  Result<void> take_change(std::string_view change);
   // Suspends until another map is there than that of `version`.
   void wait_for_change(uint64_t version) {
     changed_.wait_until([&] { return map_->version() != version; });
@@ -44,7 +51,10 @@ class MapCache {
  private:
   Env& env_;
   std::shared_ptr<const shard::Map> map_;
+  std::deque<std::shared_ptr<const shard::Map>> earlier_;  // oldest first; they share what has not changed since
+  std::map<uint64_t, std::shared_ptr<const std::string>> changes_;  // that were asked for, by their beginnings
   uint64_t saved_version_ = 0;
+  size_t saved_bytes_ = 0;
   fiber::Condition changed_;
   fiber::Condition unsaved_;
 };

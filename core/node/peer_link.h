@@ -23,7 +23,8 @@ struct Peers::Link {
   std::vector<env::Stream*> inbound;  // its control connections to us, oldest first
   Instant heard_at;                   // anything of it; at first, when the link was made
   uint64_t life = 0;                  // of its process; 0: it has not said
-  uint64_t map_sent = 0;              // the version of the last map sent to it, and when
+  uint16_t version = 0;               // of the protocol, on the connection to it
+  uint64_t map_version = 0;           // that it has, or will have from what was sent to it; 0: not known
   Instant map_sent_at;
 };
 

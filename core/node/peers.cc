@@ -21,7 +21,6 @@ constexpr Duration kFirstReconnectDelay = 20ms;
 constexpr Duration kLastReconnectDelay = 1s;
 constexpr Duration kHandshakeTimeout = 5s;
 constexpr Duration kJoinTimeout = 10s;
-constexpr Duration kMapPause = 1s;
 constexpr size_t kMaxForwards = 4096;  // served at once for other nodes
 constexpr size_t kMaxSentences = 512;
 
@@ -126,29 +125,6 @@ Result<void> Peers::keep_links() {
   }
 }
 
-// At every interval, and at once when there is a newer map to tell of.
-Result<void> Peers::keep_pinging() {
-  for (;;) {
-    const uint64_t version = map_.version();
-    for (auto& link : links_)
-      if (link->connected) ping(*link);
-    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.heartbeat_interval,
-                               [&]() -> Result<void> {
-                                 map_.wait_for_change(version);
-                                 return {};
-                               });
-  }
-}
-
-void Peers::ping(Link& link) {
-  const size_t frame = protocol::PeerFrameWriter::begin(link.outbox);
-  Writer writer(link.outbox);
-  writer.u64(life_);
-  writer.u64(map_.version());
-  link.writer.end(link.outbox, frame, FrameType::kPing);
-  link.filled.notify_one();
-}
-
 Duration Peers::silent_for(NodeId node) const {
   const Link* link = find(node);
   return link ? env_.clock.now() - link->heard_at : Duration(0);
@@ -224,6 +200,7 @@ Result<std::unique_ptr<env::Stream>> Peers::connect(Link& link, protocol::Purpos
                       fmt::format("{} is node {}, not node {}", env::to_string(link.member.address), said.sender.value,
                                   peer.value));
         note(link, said.cluster, said.incarnation);
+        if (purpose == protocol::Purpose::kControl) link.version = said.version;
         if (identity_.founded() && expected_incarnation(peer) != said.incarnation)
           return fail(ErrorCode::kUnavailable, fmt::format("node {} has another data directory than the cluster knows; "
                                                            "it was wiped or replaced",
@@ -240,6 +217,7 @@ Result<void> Peers::keep_connected(Link& link) {
       delay = kFirstReconnectDelay;
       env::log(env_.trace, env::Level::kInfo, "peers", "connected to n{}", link.member.id.value);
       link.connected = true;
+      link.map_version = 0;
       link.writer = {};
       link.outbox.clear();
       auto ended = fiber::with_scope(env_.scheduler, [&](fiber::Scope& scope) -> Result<void> {
@@ -525,6 +503,7 @@ Result<void> Peers::take_control(fiber::Scope& scope, NodeId from, FrameType typ
     case FrameType::kForwardReply: return take_forward_reply(body, pieces);
     case FrameType::kPing: return take_ping(from, body);
     case FrameType::kMap: return take_map(body);
+    case FrameType::kMapChange: return take_map_change(body);
     default: return fail(ErrorCode::kCorrupt, "a frame that does not belong on a control connection");
   }
 }
@@ -579,35 +558,6 @@ Result<void> Peers::take_forward_reply(std::string_view body, std::string& piece
   }
   if (!reader.ok() || !reader.at_end()) return fail(ErrorCode::kCorrupt, "a forwarded reply is malformed");
   groups_->forwarded().answered(request, outcome, std::move(replies), reason, leader);
-  return {};
-}
-
-Result<void> Peers::take_ping(NodeId from, std::string_view body) {
-  Reader reader(body);
-  const uint64_t life = reader.u64();
-  const uint64_t version = reader.u64();
-  if (!reader.ok() || !reader.at_end()) return fail(ErrorCode::kCorrupt, "a ping is malformed");
-  Link& link = *find(from);
-  if (link.life != life) {
-    if (std::exchange(link.life, life) != 0) groups_->ended(from);
-    groups_->restarted(from);
-  }
-  if (!link.connected || link.outbox.size() > limits::kMaxPeerQueueBytes) return {};
-  if (version > map_.version()) ping(link);  // which asks for it
-  if (version >= map_.version()) return {};
-  // Not again before it can have arrived.
-  if (link.map_sent == map_.version() && env_.clock.now() < link.map_sent_at + kMapPause) return {};
-  link.map_sent = map_.version();
-  link.map_sent_at = env_.clock.now();
-  const size_t frame = protocol::PeerFrameWriter::begin(link.outbox);
-  map_.map().encode(link.outbox);
-  link.writer.end(link.outbox, frame, FrameType::kMap);
-  link.filled.notify_one();
-  return {};
-}
-
-Result<void> Peers::take_map(std::string_view body) {
-  map_.offer(std::make_shared<const shard::Map>(TRY(shard::Map::decode(body))));
   return {};
 }
 

@@ -3,8 +3,9 @@
 // us bring theirs.
 //
 // Messages are encoded into the connection's outbox at once; without a connection they are lost, which Raft expects.
-// The outbox is bounded: what does not fit is lost as well. Each heartbeat interval, and when there is a newer map, a
-// ping says that the node is alive and which version of the shard map it has; whoever has a newer one answers with it.
+// The outbox is bounded: what does not fit is lost as well. Each heartbeat interval a ping says that the node is alive
+// and which version of the shard map it has; whoever has a newer one answers with what has changed since, or with all
+// of it when that is not known any more. The leader of the meta group does not wait to be asked.
 #pragma once
 
 #include <memory>
@@ -78,6 +79,8 @@ class Peers final : public replica::Transport {
   Result<void> keep_links();
   Result<void> keep_pinging();
   void ping(Link& link);
+  bool leads_meta_group() const;
+  void send_map(Link& link);
   Result<void> keep_connected(Link& link);
   Result<std::unique_ptr<env::Stream>> greet(const env::Address& address, const protocol::Hello& hello,
                                              protocol::Answer& answer, std::string& rest);
@@ -97,6 +100,7 @@ class Peers final : public replica::Transport {
   Result<void> take_forward_reply(std::string_view body, std::string& pieces);
   Result<void> take_ping(NodeId from, std::string_view body);
   Result<void> take_map(std::string_view body);
+  Result<void> take_map_change(std::string_view body);
   void take_forward(fiber::Scope& scope, NodeId from, std::string_view body);
   Result<void> transfer(GroupId group, const raft::Message& message, uint64_t checkpoint_id, bool& damaged);
 
@@ -110,6 +114,7 @@ class Peers final : public replica::Transport {
   fiber::Condition news_;
   std::optional<Error> refusal_;
   std::vector<std::unique_ptr<Link>> links_;  // by node
+  bool wants_whole_map_ = false;              // a change of it could not be taken
   const uint64_t life_;                       // of this process
   size_t forwards_ = 0;                       // being served for others
 };

@@ -204,7 +204,7 @@ PeerFrameParser::Step PeerFrameParser::next(std::string_view bytes) {
     return bad(ErrorCode::kUnsupported, "flags that are not known here");
   }
   uint8_t type = header[4];
-  if (type < static_cast<uint8_t>(FrameType::kRaft) || type > static_cast<uint8_t>(FrameType::kJoinReply)) {
+  if (type < static_cast<uint8_t>(FrameType::kRaft) || type > static_cast<uint8_t>(FrameType::kMapChange)) {
     return bad(ErrorCode::kUnsupported, fmt::format("type {} is not known here", type));
   }
   ++number_;

@@ -36,7 +36,7 @@
 //
 // Whoever refuses closes the connection after the answer. A receiver that cannot even parse the hello closes at once.
 //
-// Frame, version 1:
+// Frame, in versions 1 and 2:
 //
 //        0     4  n: length of the body, at most limits::kMaxPeerFrameBytes
 //        4     1  type
@@ -66,7 +66,7 @@
 namespace mneme::protocol {
 
 inline constexpr uint16_t kMinPeerVersion = 1;
-inline constexpr uint16_t kMaxPeerVersion = 1;
+inline constexpr uint16_t kMaxPeerVersion = 2;
 inline constexpr size_t kHelloBytes = 64;
 inline constexpr size_t kAnswerBytes = 56;  // without its sentence
 inline constexpr size_t kMaxRefusalBytes = 512;
@@ -130,10 +130,12 @@ enum class FrameType : uint8_t {
   kSnapshotChunk = 5,
   kSnapshotEnd = 6,
   kSnapshotAck = 7,
-  kPing = 8,       // that the node is alive, which life of its process this is u64, the version of its shard map u64
-  kMap = 9,        // a shard map, as shard::Map::encode() has it
-  kJoin = 10,      // of a node that wants to join: address, rack, as counted texts
-  kJoinReply = 11  // its node id u64, then the shard map; or 0, 1 if it may ask again u8, then why not
+  kPing = 8,        // that the node is alive, which life of its process this is u64, the version of its shard map u64
+  kMap = 9,         // a shard map, as shard::Map::encode() has it
+  kJoin = 10,       // of a node that wants to join: address, rack, as counted texts
+  kJoinReply = 11,  // its node id u64, then the shard map; or 0, 1 if it may ask again u8, then why not
+  // From version 2 on:
+  kMapChange = 12,  // what has changed in the shard map, as shard::Map::encode_change_since() has it
 };
 
 // Numbers and checks the frames of one direction of one connection. One writer per connection: the number goes on.
