@@ -47,6 +47,9 @@ struct Config {
   uint64_t split_bytes = 8ull << 30;  // a shard that is larger
   uint64_t split_writes_per_second = 20'000;  // or busier is split
 
+  // In a cluster of so many nodes each has connections to all others; in a larger one only to those that it needs.
+  size_t link_all_up_to = 16;
+
   size_t segment_bytes = limits::kSegmentBytes;
   size_t checkpoint_log_bytes = 64 * limits::kMiB;
   uint64_t keep_entries = 10'000;

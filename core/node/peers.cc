@@ -80,54 +80,21 @@ Peers::Peers(Env& env, const Config& config, const Identity& identity, MapCache&
       life_(std::max<uint64_t>(1, env.random.draw(Site::kProcessLife, identity.incarnation.value, 0))) {
   if (!identity_.founded())
     for (const Member& member : config.cluster)
-      if (member.id != identity_.node) add_link(member);
+      if (member.id != identity_.node) keep(entry(member));
 }
 
 Peers::~Peers() = default;
 
-Peers::Link* Peers::find(NodeId peer) {
-  auto at = std::lower_bound(links_.begin(), links_.end(), peer,
-                             [](const auto& link, NodeId id) { return link->member.id < id; });
-  return at != links_.end() && (*at)->member.id == peer ? at->get() : nullptr;
-}
-
-const Peers::Link* Peers::find(NodeId peer) const { return const_cast<Peers*>(this)->find(peer); }
-
-void Peers::add_link(const Member& member) {
-  auto at = std::lower_bound(links_.begin(), links_.end(), member.id,
-                             [](const auto& link, NodeId id) { return link->member.id < id; });
-  Link& link = **links_.insert(at, std::make_unique<Link>(env_.scheduler, member));
-  link.heard_at = link.map_sent_at = env_.clock.now();
-  if (scope_) scope_->spawn("link", [this, &link] { return keep_connected(link); });
-}
-
 void Peers::start(fiber::Scope& scope) {
-  for (auto& link : links_) scope.spawn("link", [this, &link = *link] { return keep_connected(link); });
   scope_ = &scope;
+  for (auto& link : links_) connect_soon(*link);
   scope.spawn("links", [this] { return keep_links(); });
   scope.spawn("pings", [this] { return keep_pinging(); });
 }
 
-// Links are made for all nodes of the map and never taken away: one that was removed is refused.
-void Peers::update_links() {
-  for (const auto& [id, node] : map_.map().nodes()) {
-    if (id == identity_.node || node.state == shard::NodeState::kRemoved || find(id)) continue;
-    auto address = env::parse_address(node.peer_address);
-    if (address) add_link({id, std::move(*address)});
-  }
-}
-
-Result<void> Peers::keep_links() {
-  for (;;) {
-    const uint64_t version = map_.version();
-    if (identity_.founded()) update_links();
-    map_.wait_for_change(version);
-  }
-}
-
 Duration Peers::silent_for(NodeId node) const {
   const Link* link = find(node);
-  return link ? env_.clock.now() - link->heard_at : Duration(0);
+  return link && link->kept ? env_.clock.now() - link->heard_at : Duration(0);
 }
 
 Incarnation Peers::known_incarnation(NodeId peer) const {
@@ -210,14 +177,19 @@ Result<std::unique_ptr<env::Stream>> Peers::connect(Link& link, protocol::Purpos
 }
 
 Result<void> Peers::keep_connected(Link& link) {
+  struct Leave {
+    Link& link;
+    ~Leave() { link.running = false; }
+  } leave{link};
   Duration delay = kFirstReconnectDelay;
-  for (;;) {
+  while (link.kept) {
     auto stream = connect(link, protocol::Purpose::kControl);
     if (stream) {
       delay = kFirstReconnectDelay;
       env::log(env_.trace, env::Level::kInfo, "peers", "connected to n{}", link.member.id.value);
       link.connected = true;
       link.map_version = 0;
+      link.came.notify_all();
       link.writer = {};
       link.outbox.clear();
       auto ended = fiber::with_scope(env_.scheduler, [&](fiber::Scope& scope) -> Result<void> {
@@ -229,7 +201,8 @@ Result<void> Peers::keep_connected(Link& link) {
         });
         std::string sending;
         for (;;) {
-          link.filled.wait_until([&] { return !link.outbox.empty(); });
+          link.filled.wait_until([&] { return !link.outbox.empty() || !link.kept; });
+          if (!link.kept) return {};
           std::swap(sending, link.outbox);
           TRY((*stream)->write(as_bytes(sending)));
           sending.clear();
@@ -239,7 +212,7 @@ Result<void> Peers::keep_connected(Link& link) {
       link.outbox.clear();
       env::log(env_.trace, env::Level::kInfo, "peers", "lost n{}: {}", link.member.id.value,
                ended ? "closed" : ended.error().message);
-      if (groups_) groups_->unreachable(link.member.id);
+      if (groups_ && link.kept) groups_->unreachable(link.member.id);
     } else {
       // The machine is there, and nobody listens.
       if (stream.error().code == ErrorCode::kRefused && groups_) groups_->ended(link.member.id);
@@ -249,14 +222,16 @@ Result<void> Peers::keep_connected(Link& link) {
       }
       env::log(env_.trace, env::Level::kDebug, "peers", "n{}: {}", link.member.id.value, stream.error().message);
     }
+    if (!link.kept) break;
     const Duration jitter = env_.random.draw_below(delay, Site::kReconnectDelay, link.member.id.value, ++link.attempts);
     env_.clock.sleep_for(env_.scheduler, delay / 2 + jitter);
     delay = std::min(delay * 2, kLastReconnectDelay);
   }
+  return {};
 }
 
 void Peers::send(GroupId group, const raft::Message& message) {
-  Link* link = find(message.to.node());
+  Link* link = use(message.to.node());
   if (!link || !link->connected || link->outbox.size() > limits::kMaxPeerQueueBytes) return;
   const size_t frame = protocol::PeerFrameWriter::begin(link->outbox);
   Writer writer(link->outbox);
@@ -268,7 +243,7 @@ void Peers::send(GroupId group, const raft::Message& message) {
 }
 
 bool Peers::forward(NodeId to, GroupId group, replica::Call& call) {
-  Link* link = find(to);
+  Link* link = use(to);
   if (!link || !link->connected || link->outbox.size() > limits::kMaxPeerQueueBytes) return false;
   const size_t frame = protocol::PeerFrameWriter::begin(link->outbox);
   Writer writer(link->outbox);
@@ -404,7 +379,7 @@ protocol::Answer Peers::judge(const protocol::Hello& hello) {
   if (hello.receiver != identity_.node)
     return refuse(
         fmt::format("this is node {}, not node {}: check --cluster", identity_.node.value, hello.receiver.value));
-  if (!find(hello.sender))
+  if (!find(hello.sender) && !known(hello.sender))
     return refuse(
         fmt::format("node {} does not know a node {}: check --cluster", identity_.node.value, hello.sender.value));
   if (identity_.founded() && expected_incarnation(hello.sender) != hello.incarnation) {
@@ -444,7 +419,7 @@ void Peers::serve(env::Stream& stream, std::string buffer) {
     if (hello.value.purpose == protocol::Purpose::kJoin) {
       ended = serve_joining(stream, hello.value.incarnation, buffer);
     } else if (hello.value.purpose == protocol::Purpose::kControl) {
-      Link& link = *find(from);
+      Link& link = *use(from);
       note(link, hello.value.cluster, hello.value.incarnation);
       heard(link);
       // A peer that came back may leave its old connection half-open: the one before is read to its end, older ones are
@@ -463,7 +438,7 @@ void Peers::serve(env::Stream& stream, std::string buffer) {
       ended = fiber::with_scope(env_.scheduler,
                                 [&](fiber::Scope& scope) { return serve_control(scope, stream, from, buffer); });
     } else {
-      note(*find(from), hello.value.cluster, hello.value.incarnation);
+      note(*use(from), hello.value.cluster, hello.value.incarnation);
       ended = serve_bulk(stream, from, buffer);
     }
     if (!ended) env::log(env_.trace, env::Level::kDebug, "peers", "from n{}: {}", from.value, ended.error().message);
@@ -497,6 +472,7 @@ Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, Node
 Result<void> Peers::take_control(fiber::Scope& scope, NodeId from, FrameType type, std::string_view body,
                                  std::string& pieces) {
   if (!groups_) return {};
+  if (type != FrameType::kPing) (void)use(from);
   switch (type) {
     case FrameType::kRaft: return take_raft(from, body);
     case FrameType::kForward: take_forward(scope, from, body); return {};
@@ -566,7 +542,7 @@ void Peers::take_forward(fiber::Scope& scope, NodeId from, std::string_view body
   const uint64_t request = reader.u64();
   const GroupId group = reader.id<GroupId>();
   auto answer = [this, from, request](const replica::Call& call) {
-    Link* link = find(from);
+    Link* link = use(from);
     if (!link->connected || link->outbox.size() > limits::kMaxPeerQueueBytes) return;
     put_forward_reply(link->writer, link->outbox, request, call);
     link->filled.notify_one();
@@ -601,7 +577,7 @@ void Peers::take_forward(fiber::Scope& scope, NodeId from, std::string_view body
     refused.settle(Outcome::kNotDone, why);
     return answer(refused);
   }
-  scope.spawn("forward", [this, group, served, answer] {
+  scope.spawn("forward", [this, group, served, answer, from] {
     struct Count {
       size_t& count;
       explicit Count(size_t& c) : count(c) { ++count; }
@@ -626,6 +602,13 @@ void Peers::take_forward(fiber::Scope& scope, NodeId from, std::string_view body
                                        });
     if (!waited)
       call.settle(served->commands.writes() ? Outcome::kUnknown : Outcome::kNotDone, "the leader gave up waiting");
+    // Ours to it may have been made only now, because it has asked.
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), env_.clock.now() + config_.heartbeat_interval,
+                               [&]() -> Result<void> {
+                                 Link& link = *use(from);
+                                 link.came.wait_until([&] { return link.connected; });
+                                 return {};
+                               });
     answer(call);
   });
 }

@@ -1,6 +1,10 @@
-// The connections to other nodes: one outgoing control connection per peer, on which all of this node's messages to it
-// travel, whatever their group, and a bulk connection for as long as a snapshot is sent. Their control connections to
-// us bring theirs.
+// The connections to other nodes: one outgoing control connection per neighbour, on which all of this node's messages
+// to it travel, whatever their group, and a bulk connection for as long as a snapshot is sent. Their control
+// connections to us bring theirs.
+//
+// Neighbours are, in a small cluster, all nodes; in a larger one those that hold replicas of the same groups and those
+// of the meta group, for which all are; and for a while those that had to be told or asked something. Only neighbours
+// are watched: of others it is not known whether they are silent.
 //
 // Messages are encoded into the connection's outbox at once; without a connection they are lost, which Raft expects.
 // The outbox is bounded: what does not fit is lost as well. Each heartbeat interval a ping says that the node is alive
@@ -10,6 +14,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,7 +65,7 @@ class Peers final : public replica::Transport {
   // Suspends.
   Result<void> check_cluster(const env::Address& address);
 
-  // How long nothing was heard of the node, since this one has known of it.
+  // How long nothing was heard of the node, since it has been a neighbour; 0 of others.
   Duration silent_for(NodeId node) const;
 
   // False when it certainly does not leave: no connection, no room. The answer comes through Forwarded.
@@ -72,9 +77,16 @@ class Peers final : public replica::Transport {
  private:
   struct Link;
 
+  // peer_links.cc
   Link* find(NodeId peer);
   const Link* find(NodeId peer) const;
-  void add_link(const Member& member);
+  Link& entry(const Member& member);
+  Link* known(NodeId peer);
+  Link* use(NodeId peer);
+  void keep(Link& link);
+  void connect_soon(Link& link);
+  bool has_all_for_neighbours() const;
+  std::set<NodeId> neighbours() const;
   void update_links();
   Result<void> keep_links();
   Result<void> keep_pinging();
@@ -113,7 +125,7 @@ class Peers final : public replica::Transport {
   fiber::Scope* scope_ = nullptr;
   fiber::Condition news_;
   std::optional<Error> refusal_;
-  std::vector<std::unique_ptr<Link>> links_;  // by node
+  std::vector<std::unique_ptr<Link>> links_;  // by node; also of those that are not kept now
   bool wants_whole_map_ = false;              // a change of it could not be taken
   const uint64_t life_;                       // of this process
   size_t forwards_ = 0;                       // being served for others

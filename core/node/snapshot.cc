@@ -74,7 +74,7 @@ std::string ack(AckStatus status, uint64_t offset) {
 }  // namespace
 
 void Peers::send_snapshot(GroupId group, const raft::Message& message, uint64_t checkpoint_id) {
-  Link* link = find(message.to.node());
+  Link* link = use(message.to.node());
   if (!link || !scope_) return;  // raft asks again when nothing came of it
   std::vector<GroupId>& sending = link->sending_snapshots;
   if (std::find(sending.begin(), sending.end(), group) != sending.end()) return;
