@@ -19,9 +19,10 @@ constexpr size_t kHeaderBytes = 16;
 // What changes in between is saved together.
 constexpr Duration kSavePause = 1s;
 // A large map is saved less often: saving it costs no more than so much each second.
-constexpr size_t kSavedBytesPerSecond = 256 * limits::kKiB;
-// Versions that others may have yet: each second brings a few.
-constexpr size_t kMaxEarlier = 32;
+constexpr size_t kSavedBytesPerSecond = 64 * limits::kKiB;
+// Versions that others may have yet: they say at each heartbeat which they have.
+constexpr Duration kKeptFor = 1s;
+constexpr size_t kMaxEarlier = 128;
 
 std::unexpected<Error> damaged(std::string_view why) {
   return fail(ErrorCode::kCorrupt, fmt::format("file {}: {}", kFile, why));
@@ -50,6 +51,7 @@ Result<void> MapCache::load() {
 Result<void> MapCache::save() {
   const auto map = map_;
   std::string content;
+  content.reserve(saved_bytes_ + limits::kKiB);
   map->encode(content);
   Bytes bytes;
   Writer writer(bytes);
@@ -78,8 +80,10 @@ Result<void> MapCache::run() {
 bool MapCache::offer(std::shared_ptr<const shard::Map> map) {
   if (map->version() <= map_->version()) return false;
   if (map_->cluster() && map->cluster() != map_->cluster()) return false;
-  if (map_->cluster()) earlier_.push_back(map_);
-  if (earlier_.size() > kMaxEarlier) earlier_.pop_front();
+  const Instant now = env_.clock.now();
+  if (map_->cluster()) earlier_.push_back({map_, now});
+  while (!earlier_.empty() && (earlier_.size() > kMaxEarlier || earlier_.front().until + kKeptFor < now))
+    earlier_.pop_front();
   changes_.clear();
   map_ = std::move(map);
   changed_.notify_all();
@@ -87,17 +91,21 @@ bool MapCache::offer(std::shared_ptr<const shard::Map> map) {
   return true;
 }
 
+void MapCache::offer_whole(shard::Map map) {
+  if (offer(std::make_shared<const shard::Map>(std::move(map)))) earlier_.clear();
+}
+
 std::shared_ptr<const std::string> MapCache::change_since(uint64_t version) {
   std::shared_ptr<const std::string>& known = changes_[version];
   if (known) return known;
   const auto before = std::lower_bound(earlier_.begin(), earlier_.end(), version,
-                                       [](const auto& map, uint64_t wanted) { return map->version() < wanted; });
-  if (before == earlier_.end() || (*before)->version() != version) {
+                                       [](const Earlier& one, uint64_t wanted) { return one.map->version() < wanted; });
+  if (before == earlier_.end() || before->map->version() != version) {
     changes_.erase(version);
     return nullptr;
   }
   std::string change;
-  map_->encode_change_since(**before, change);
+  map_->encode_change_since(*before->map, change);
   return known = std::make_shared<const std::string>(std::move(change));
 }
 

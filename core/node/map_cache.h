@@ -38,6 +38,9 @@ class MapCache {
   uint64_t version() const { return map_->version(); }
   // Takes a map of the same cluster if it is newer than what is known.
   bool offer(std::shared_ptr<const shard::Map> map);
+  // The same of a map that shares nothing with what is known, as one that has come as a whole: it makes this node
+  // forget what the map was before, because telling the difference would cost too much, and keeping both as well.
+  void offer_whole(shard::Map map);
   // What makes this map of the one of that earlier version (Map::encode_change_since); null when it is not remembered
   // any more what that was, and the whole map has to travel.
   std::shared_ptr<const std::string> change_since(uint64_t version);
@@ -51,7 +54,11 @@ class MapCache {
  private:
   Env& env_;
   std::shared_ptr<const shard::Map> map_;
-  std::deque<std::shared_ptr<const shard::Map>> earlier_;  // oldest first; they share what has not changed since
+  struct Earlier {
+    std::shared_ptr<const shard::Map> map;
+    Instant until;
+  };
+  std::deque<Earlier> earlier_;  // oldest first; they share what has not changed since
   std::map<uint64_t, std::shared_ptr<const std::string>> changes_;  // that were asked for, by their beginnings
   uint64_t saved_version_ = 0;
   size_t saved_bytes_ = 0;

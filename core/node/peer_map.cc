@@ -89,7 +89,7 @@ void Peers::send_map(Link& link) {
 }
 
 Result<void> Peers::take_map(std::string_view body) {
-  map_.offer(std::make_shared<const shard::Map>(TRY(shard::Map::decode(body))));
+  map_.offer_whole(TRY(shard::Map::decode(body)));
   wants_whole_map_ = false;
   return {};
 }

@@ -299,7 +299,7 @@ Result<NodeId> Peers::join(const env::Address& address) {
                         std::string(as_text(reader.raw(reader.remaining())).substr(0, kMaxSentences)));
           }
           const std::string_view rest = as_text(reader.raw(reader.remaining()));
-          map_.offer(std::make_shared<const shard::Map>(TRY(shard::Map::decode(rest))));
+          map_.offer_whole(TRY(shard::Map::decode(rest)));
           if (map_.map().cluster() != said.cluster || !map_.map().node(id))
             return fail(ErrorCode::kCorrupt, "the map that came with the answer does not have this node");
           return id;

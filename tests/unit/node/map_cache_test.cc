@@ -72,7 +72,7 @@ TEST_CASE("what a version was long ago, or never here, is not remembered", "[nod
     offer(ahead, map);  // one version was passed over
     CHECK(ahead.change_since(version + 1) == nullptr);
     CHECK(ahead.change_since(version) != nullptr);
-    for (uint64_t n = 11; n < 111; ++n) {
+    for (uint64_t n = 11; n < 211; ++n) {
       add_node(map, n);
       offer(ahead, map);
     }
