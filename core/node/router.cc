@@ -11,7 +11,25 @@ using replica::Outcome;
 
 namespace {
 
-constexpr Duration kPause = 5ms;  // before asking again where the answer was "not me"
+// Before asking again where the answer was "not me": at first, and after some vain attempts. What is refused because
+// the map is old was in the log all the same, and the map may stay old for as long as the meta group has no leader.
+constexpr Duration kPause = 5ms;
+constexpr Duration kLongestPause = 160ms;
+
+class Pauses {
+ public:
+  // False: there is no time for another attempt until `deadline`.
+  bool take(Env& env, Instant deadline) {
+    const Instant now = env.clock.now();
+    if (now + kPause >= deadline) return false;
+    env.clock.sleep_for(env.scheduler, std::min(next_, deadline - now - kPause / 2));
+    next_ = std::min(2 * next_, kLongestPause);
+    return true;
+  }
+
+ private:
+  Duration next_ = kPause;
+};
 
 // Of a transaction, which is asked for at its first command.
 uint16_t slot_of_transaction(const CommandList& commands, size_t first) {
@@ -129,6 +147,7 @@ std::vector<Router::Part> Router::partition(const Pieces& pieces, const std::vec
 }
 
 void Router::run(Pieces& pieces, const Admitted& admitted, Instant deadline, Answers& answers) {
+  Pauses pauses;
   uint64_t version = map_.version();
   std::vector<size_t> open(pieces.all.size());
   for (size_t i = 0; i < open.size(); ++i) open[i] = i;
@@ -147,9 +166,8 @@ void Router::run(Pieces& pieces, const Admitted& admitted, Instant deadline, Ans
       answers.not_done(part.pieces, part.outcome, part.reason);
       if (part.outcome == Outcome::kNotDone) open.insert(open.end(), part.pieces.begin(), part.pieces.end());
     }
-    if (open.empty() || env_.clock.now() + kPause >= deadline) break;
+    if (open.empty() || !pauses.take(env_, deadline)) break;
     std::sort(open.begin(), open.end());
-    env_.clock.sleep_for(env_.scheduler, kPause);
     follow_splits(pieces, version, open, answers);
   }
 }
@@ -220,6 +238,7 @@ void Router::scan(size_t command, kv::Args args, Instant deadline, Answers& answ
     protocol::put_error(reply, scan.error().message);
     return answers.done(command, std::move(reply));
   }
+  Pauses pauses;
   while (!scan->enough()) {
     const Scan::Ask ask = scan->next(map_.map());
     Pieces pieces;
@@ -231,8 +250,7 @@ void Router::scan(size_t command, kv::Args args, Instant deadline, Answers& answ
     run(parts, deadline);
     const Part& part = parts.front();
     if (part.outcome != Outcome::kDone) {
-      if (env_.clock.now() + kPause >= deadline) return answers.not_done({command}, Outcome::kNotDone, part.reason);
-      env_.clock.sleep_for(env_.scheduler, kPause);
+      if (!pauses.take(env_, deadline)) return answers.not_done({command}, Outcome::kNotDone, part.reason);
       continue;
     }
     if (auto taken = scan->take(part.replies[0]); !taken) {
@@ -260,6 +278,7 @@ void Router::execute(const CommandList& commands, const Admitted& admitted, Answ
 
 Outcome Router::execute_in(GroupId group, const CommandList& commands, Instant deadline, replica::ReplySet& replies,
                            std::string& reason) {
+  Pauses pauses;
   for (;;) {
     Part part{.group = group};
     part.commands = &commands;
@@ -267,8 +286,7 @@ Outcome Router::execute_in(GroupId group, const CommandList& commands, Instant d
     run(part, deadline);
     replies = std::move(part.replies);
     reason = std::move(part.reason);
-    if (part.outcome != Outcome::kNotDone || env_.clock.now() + kPause >= deadline) return part.outcome;
-    env_.clock.sleep_for(env_.scheduler, kPause);
+    if (part.outcome != Outcome::kNotDone || !pauses.take(env_, deadline)) return part.outcome;
   }
 }
 
