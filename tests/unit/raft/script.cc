@@ -180,7 +180,8 @@ void Script::execute(const std::string& verb, std::istringstream& rest) {
   } else if (verb == "unreachable" || verb == "snapshot-failed") {
     uint64_t peer = 0;
     rest >> peer;
-    verb == "unreachable" ? running(n).raft->unreachable(named(peer)) : running(n).raft->snapshot_failed(named(peer));
+    const ReplicaId other = named(peer);
+    verb == "unreachable" ? running(n).raft->unreachable(other) : running(n).raft->snapshot_failed(other);
     settle(n);
   } else if (verb == "leader-gone") {
     running(n).raft->leader_gone(running(n).raft->leader(), replica(n).now);
@@ -200,7 +201,8 @@ void Script::execute(const std::string& verb, std::istringstream& rest) {
   } else if (verb == "transfer") {
     uint64_t to = 0;
     rest >> to;
-    auto begun = running(n).raft->transfer(named(to), replica(n).now);
+    const ReplicaId heir = named(to);  // first: whoever is asked for last is who probes are put down to
+    auto begun = running(n).raft->transfer(heir, replica(n).now);
     if (!begun) print(fmt::format("{} refuses: {}", n, begun.error().message));
     settle(n);
   } else {
