@@ -288,9 +288,8 @@ void Groups::split(replica::Replica& parent, const kv::SplitRequest& request, st
   news_.notify_all();
   auto configuration = raft::decode_configuration(request.configuration);
   const ReplicaId own = configuration ? configuration->on(identity_.node) : ReplicaId();
-  const auto removed = log_->removed_generation(request.child);
   // The entry is applied again after a restart, when the child may be there, or gone for good, already.
-  if (!own || was_born(request.child) || (removed && *removed >= own.generation())) return;
+  if (!own || was_born(request.child) || is_gone(request.child, own.generation())) return;
   parent.hold_checkpoints(true);
   births_.push_back({parent.shared_from_this(), request.child, own.generation(), std::move(child)});
   work_.notify_all();
@@ -304,6 +303,12 @@ bool Groups::was_born(GroupId group) const {
   return replica && (replica->machine().applied() || replica->raft().last_index() || replica->receiving_snapshot);
 }
 
+// For good. Also between the split and the birth, when another entry or the map has taken the child away from here.
+bool Groups::is_gone(GroupId group, uint32_t generation) const {
+  const auto removed = log_->removed_generation(group);
+  return removed && *removed >= generation;
+}
+
 // The child's state is durable before the log says that there is a child; until then the parent's checkpoint stays in
 // front of the split, so that a crash makes it happen again.
 Result<void> Groups::give_birth(Birth birth) {
@@ -311,7 +316,7 @@ Result<void> Groups::give_birth(Birth birth) {
     replica::Replica& parent;
     ~Release() { parent.hold_checkpoints(false); }
   } release{*birth.parent};
-  if (was_born(birth.child)) return {};
+  if (was_born(birth.child) || is_gone(birth.child, birth.generation)) return {};
   raft::HardState hard_state{.term = kBirthTerm};
   bool suspect = log_->unknown_groups_suspect();
   const std::shared_ptr<replica::Replica> blank = hold(birth.child);

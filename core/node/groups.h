@@ -89,6 +89,7 @@ class Groups final : private replica::Host {
   Result<void> give_birth(Birth birth);
   void elect_newborn();
   bool was_born(GroupId group) const;
+  bool is_gone(GroupId group, uint32_t generation) const;
   Result<void> durable();  // suspends until all that is in the log writer's batch is
 
   Env& env_;
