@@ -184,7 +184,9 @@ void Conductor::make_step(replica::Replica& replica, const shard::Operation& ope
     case shard::Step::kPromote: made = replica.change({.promote = {target}}); break;
     case shard::Step::kRemove: made = replica.change({.remove = {source}}); break;
     case shard::Step::kTransfer:
-      if (operation.target.node != identity_.node && !replica.raft().transferring_to())
+      // Nothing is taken while leadership is being handed over: of the meta group, not even that this is given up.
+      if (operation.target.node != identity_.node && !replica.raft().transferring_to() &&
+          peers_.silent_for(operation.target.node) < config_.election_timeout)
         made = replica.hand_over(operation.target.node);
       break;
     case shard::Step::kSplit:
