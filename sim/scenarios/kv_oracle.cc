@@ -166,6 +166,7 @@ std::optional<Finding> KvOracle::judge(const std::vector<OpRecord>& records) {
     // not before the call.
     auto told = std::find_if(there.begin(), there.end(), [&](const Executed& e) { return wire(e.answer) == op.reply; });
     if (told == there.end()) told = there.begin();
+    if (there.size() > 1) judging.uncertain.insert(record);
     places[told->group].push_back(told->place);
     judging.placed[record] = true;
   }
@@ -244,7 +245,7 @@ std::optional<Finding> KvOracle::replay(Judging& judging, GroupId id, std::vecto
 }
 
 std::optional<Finding> KvOracle::judge_answers(const Judging& judging) const {
-  const auto& [records, asked, placed, answers, models, repeated] = judging;
+  const auto& [records, asked, placed, answers, models, repeated, uncertain] = judging;
   for (size_t i = 0; i < records.size(); ++i) {
     const OpRecord& record = records[i];
     if (record.outcome == ClientOutcome::kFailed && placed[i])
@@ -308,7 +309,8 @@ std::optional<Finding> KvOracle::judge_order(const Judging& judging, std::vector
   for (const Place& place : places) {
     const OpRecord& record = records[place.record];
     // What was answered as unknown may happen after what the same connection asked later.
-    if (record.outcome == ClientOutcome::kOk && record.attempts.size() == 1) {
+    if (record.outcome == ClientOutcome::kOk && record.attempts.size() == 1 &&
+        !judging.uncertain.contains(place.record)) {
       const auto [stream, nth] = record.attempts[0];
       auto [before, first] = last_of_stream.try_emplace(stream, place.record);
       const OpRecord& other = records[before->second];

@@ -113,6 +113,7 @@ class KvOracle final : public replica::Observer {
     std::vector<std::vector<std::string>> answers;  // of each record, that the model gives, for each place
     std::map<GroupId, KvModel> models;
     std::map<size_t, std::vector<Executed>> repeated;  // of records that repeat: where logs have them
+    std::set<size_t> uncertain;  // reads of which more than one execution may be the one that was told
   };
   void violate(std::string property, std::string summary);
   void compare_digest(NodeId node, GroupId group, LogIndex index, uint64_t digest);
