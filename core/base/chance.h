@@ -121,7 +121,9 @@ class Chance {
   X(follower_read_requested)         \
   X(follower_read_answered)          \
   X(lease_read_answered)             \
-  X(laggard_rewritten)
+  X(laggard_rewritten)               \
+  X(split_repeated)                  \
+  X(split_lost)
 
 enum class Probe : uint16_t {
 #define X(name) name,

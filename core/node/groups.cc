@@ -115,7 +115,7 @@ Result<void> Groups::open(bool newly_founded) {
   if (newly_founded) TRY(save_identity(env_.disk, identity_));
   log_writer_ = std::make_unique<replica::LogWriter>(env_, *log_);
   laggards_ = std::make_unique<replica::Laggards>(env_, *log_writer_, [this](GroupId group) { return hold(group); });
-  for (wal::GroupState& state : log_->take_recovered()) TRY(open_replica(std::move(state)));
+  TRY(open_recovered(log_->take_recovered()));
   // What the map says of others waits for the fibers: a removal is waited for in the log.
   return {};
 }
@@ -144,12 +144,11 @@ replica::ReplicaConfig Groups::config_for(GroupId group, uint32_t generation) co
   return config;
 }
 
-Result<void> Groups::open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine, bool newborn) {
+Result<void> Groups::open_replica(wal::GroupState state, replica::Beginning beginning) {
   const GroupId group = state.group;
   const replica::Shared shared{env_, *log_writer_, driver_, transport_, forwarded_, *this, config_.observer};
   replica::ReplicaConfig config = config_for(group, state.generation);
-  config.newborn = newborn;
-  auto replica = TRY(replica::Replica::open(shared, std::move(config), std::move(state), std::move(machine)));
+  auto replica = TRY(replica::Replica::open(shared, std::move(config), std::move(state), std::move(beginning)));
   // What it begins with may be newer than the node's copy of the map, which is saved now and then, and nobody else's
   // may be: after the whole cluster has lost power.
   shard_changed(*replica);
@@ -233,7 +232,10 @@ Result<void> Groups::follow(GroupId group, const shard::Shard& shard) {
   if (here != replicas_.end()) {
     const uint32_t generation = here->second->id().generation();
     // Only a map that has given this replica out can have taken it away.
-    if (wanted.generation != generation && generation < shard.last.next_generation) TRY(remove(group));
+    if (wanted.generation != generation && generation < shard.last.next_generation) {
+      if (here->second->is_held()) return look_again(group);
+      TRY(remove(group));
+    }
   }
   const auto removed = log_->removed_generation(group);
   if (!wanted.generation || replicas_.contains(group) || (removed && *removed >= wanted.generation)) {
@@ -249,14 +251,17 @@ Result<void> Groups::follow(GroupId group, const shard::Shard& shard) {
     }
   }
   // The directory of checkpoints is still in use.
-  if (auto leaving = leaving_.find(group); leaving != leaving_.end() && !leaving->second.expired()) {
-    awaited_.try_emplace(group, env_.clock.now());
-    unsettled_.insert(group);
-    return {};
-  }
+  if (auto leaving = leaving_.find(group); leaving != leaving_.end() && !leaving->second.expired())
+    return look_again(group);
   leaving_.erase(group);
   awaited_.erase(group);
   return make(group, wanted.generation);
+}
+
+Result<void> Groups::look_again(GroupId group) {
+  awaited_.try_emplace(group, env_.clock.now());
+  unsettled_.insert(group);
+  return {};
 }
 
 Result<void> Groups::make(GroupId group, uint32_t generation) {
@@ -283,15 +288,23 @@ Result<void> Groups::remove(GroupId group) {
 }
 
 // --- Splits
+//
+// A child serves as soon as the log has a record of it; its checkpoint is written meanwhile. Until that is recorded the
+// parent is held, so that its log has the split and all that led to it, and the child's state can be made again from
+// there: what was applied in one life was committed, and is applied in the next before anything else.
 
-void Groups::split(replica::Replica& parent, const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) {
+void Groups::split(replica::Replica& parent, const raft::LogPosition& entry, const kv::SplitRequest& request,
+                   std::unique_ptr<kv::StateMachine> child) {
   news_.notify_all();
   auto configuration = raft::decode_configuration(request.configuration);
   const ReplicaId own = configuration ? configuration->on(identity_.node) : ReplicaId();
   // The entry is applied again after a restart, when the child may be there, or gone for good, already.
   if (!own || was_born(request.child) || is_gone(request.child, own.generation())) return;
-  parent.hold_checkpoints(true);
-  births_.push_back({parent.shared_from_this(), request.child, own.generation(), std::move(child)});
+  births_.push_back({std::make_unique<replica::Hold>(parent.shared_from_this()),
+                     {parent.group(), entry},
+                     request.child,
+                     own.generation(),
+                     std::move(child)});
   work_.notify_all();
 }
 
@@ -309,54 +322,86 @@ bool Groups::is_gone(GroupId group, uint32_t generation) const {
   return removed && *removed >= generation;
 }
 
-// The child's state is durable before the log says that there is a child; until then the parent's checkpoint stays in
-// front of the split, so that a crash makes it happen again.
 Result<void> Groups::give_birth(Birth birth) {
-  struct Release {
-    replica::Replica& parent;
-    ~Release() { parent.hold_checkpoints(false); }
-  } release{*birth.parent};
   if (was_born(birth.child) || is_gone(birth.child, birth.generation)) return {};
-  raft::HardState hard_state{.term = kBirthTerm};
-  bool suspect = log_->unknown_groups_suspect();
+  wal::GroupState state{.group = birth.child,
+                        .generation = birth.generation,
+                        .hard_state = {.term = kBirthTerm},
+                        .checkpoint = kBirth,
+                        .origin = birth.origin,
+                        .suspect = log_->unknown_groups_suspect()};
   const std::shared_ptr<replica::Replica> blank = hold(birth.child);
   if (blank) {
     if (blank->id().generation() != birth.generation) return {};
     // What it has promised holds on. It goes first: nothing may come to its directory now.
-    if (blank->raft().term() >= kBirthTerm) hard_state = {blank->raft().term(), blank->raft().vote()};
-    suspect = blank->raft().suspect();
+    if (blank->raft().term() >= kBirthTerm) state.hard_state = {blank->raft().term(), blank->raft().vote()};
+    state.suspect = blank->raft().suspect();
     blank->retire();
     replicas_.erase(birth.child);
     if (config_.observer) config_.observer->retired(identity_.node, birth.child);
   }
-  replica::CheckpointStore store(env_, directory_of(birth.child));
-  TRY(store.open(0));
-  const auto keep = store.keep_next();
-  {
-    kv::CheckpointWriter writer(*birth.machine, kBirth.term);
-    auto part = TRY(store.create(keep->id()));
-    for (std::string chunk = writer.next_chunk(limits::kMiB); !chunk.empty(); chunk = writer.next_chunk(limits::kMiB))
-      TRY(part->write(chunk));
-    TRY(part->finish());
-  }
   wal::Batch& batch = log_writer_->batch();
   if (!blank) batch.begin_replica(birth.child, birth.generation);
-  batch.hard_state(birth.child, hard_state);
-  batch.restart(birth.child, kBirth, keep->id());
+  batch.hard_state(birth.child, state.hard_state);
+  batch.split_off(birth.child, kBirth, birth.origin);
   TRY(durable());
   env_.trace.reached(Probe::shard_split);
   env::log(env_.trace, env::Level::kInfo, "node", "group {} is split off group {}", birth.child.value,
-           birth.parent->group().value);
-  TRY(open_replica({.group = birth.child,
-                    .generation = birth.generation,
-                    .hard_state = hard_state,
-                    .checkpoint = kBirth,
-                    .checkpoint_id = keep->id(),
-                    .suspect = suspect},
-                   std::move(birth.machine), !blank));
-  if (birth.parent->raft().role() == raft::Role::kLeader)
-    newborn_[birth.child] = env_.clock.now() + config_.election_timeout;
+           birth.origin.parent.value);
+  const bool leads = birth.parent->replica().raft().role() == raft::Role::kLeader;
+  TRY(open_replica(std::move(state),
+                   {.machine = std::move(birth.machine), .parent = std::move(birth.parent), .newborn = !blank}));
+  if (leads) newborn_[birth.child] = env_.clock.now() + config_.election_timeout;
   return {};
+}
+
+// A parent's id is below its children's, so that it is there before them.
+Result<void> Groups::open_recovered(std::vector<wal::GroupState> states) {
+  auto state_of = [&](GroupId group) {
+    return std::lower_bound(states.begin(), states.end(), group,
+                            [](const wal::GroupState& state, GroupId id) { return state.group < id; });
+  };
+  std::map<GroupId, LogIndex> committed;
+  for (const wal::GroupState& child : states) {
+    const auto parent = state_of(child.origin.parent);
+    if (!child.origin || parent == states.end() || parent->group != child.origin.parent) continue;
+    const raft::LogPosition& entry = child.origin.entry;
+    const bool is_there = std::any_of(parent->entries.begin(), parent->entries.end(), [&](const raft::Entry& e) {
+      return e.index == entry.index && e.term == entry.term;
+    });
+    if (is_there) committed[parent->group] = std::max(committed[parent->group], entry.index);
+  }
+  for (wal::GroupState& state : states) {
+    replica::Beginning beginning;
+    if (state.origin) beginning = TRY(bear_again(state));
+    // Not of a state without entries, which is one that was lost just now.
+    if (auto known = committed.find(state.group); known != committed.end() && !state.entries.empty())
+      beginning.committed = known->second;
+    TRY(open_replica(std::move(state), std::move(beginning)));
+  }
+  return {};
+}
+
+// What the parent has just split off again. Where its log was damaged that may be lost; the child's is then, too, and
+// others have to give it its state.
+Result<replica::Beginning> Groups::bear_again(wal::GroupState& state) {
+  auto birth = std::find_if(births_.begin(), births_.end(), [&](const Birth& each) {
+    return each.child == state.group && each.generation == state.generation && each.origin == state.origin;
+  });
+  if (birth == births_.end()) {
+    if (!state.suspect)
+      return fail(ErrorCode::kCorrupt,
+                  fmt::format("group {} was split off group {} by its entry {}, which the log does not have: replace "
+                              "this node",
+                              state.group.value, state.origin.parent.value, state.origin.entry.index.value));
+    env_.trace.reached(Probe::split_lost);
+    state = {.group = state.group, .generation = state.generation, .hard_state = state.hard_state, .suspect = true};
+    return replica::Beginning();
+  }
+  env_.trace.reached(Probe::split_repeated);
+  replica::Beginning beginning{.machine = std::move(birth->machine), .parent = std::move(birth->parent)};
+  births_.erase(birth);
+  return beginning;
 }
 
 // Without this nobody would serve its slots until an election timeout has passed. The others may not have it yet, and

@@ -58,7 +58,8 @@ class Groups final : private replica::Host {
 
  private:
   struct Birth {
-    std::shared_ptr<replica::Replica> parent;
+    std::unique_ptr<replica::Hold> parent;
+    wal::Origin origin;
     GroupId child;
     uint32_t generation = 0;
     std::shared_ptr<kv::StateMachine> machine;
@@ -72,18 +73,20 @@ class Groups final : private replica::Host {
 
   void leader_changed(replica::Replica& replica) override;
   void shard_changed(replica::Replica& replica) override;
-  void split(replica::Replica& parent, const kv::SplitRequest& request,
+  void split(replica::Replica& parent, const raft::LogPosition& entry, const kv::SplitRequest& request,
              std::unique_ptr<kv::StateMachine> child) override;
 
   replica::ReplicaConfig config_for(GroupId group, uint32_t generation) const;
   Wanted wanted(const shard::Shard& shard) const;
-  Result<void> open_replica(wal::GroupState state, std::shared_ptr<kv::StateMachine> machine = nullptr,
-                            bool newborn = false);
+  Result<void> open_recovered(std::vector<wal::GroupState> states);
+  Result<void> open_replica(wal::GroupState state, replica::Beginning beginning = {});
+  Result<replica::Beginning> bear_again(wal::GroupState& state);
   Result<void> keep_replicas();  // the fiber that makes and removes them
   Result<void> follow_map();
   Result<void> follow(GroupId group, const shard::Shard& shard);
   Result<void> keep_watch();  // the fiber that wakes resting replicas whose others are not heard of
   bool can_rest(const raft::Raft& raft) const;
+  Result<void> look_again(GroupId group);
   Result<void> make(GroupId group, uint32_t generation);
   Result<void> remove(GroupId group);
   Result<void> give_birth(Birth birth);

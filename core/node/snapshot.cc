@@ -180,7 +180,7 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
     return fail(ErrorCode::kCorrupt, "a snapshot's message is of another kind");
   // One at a time of a group, and none that is older than what is here. Held, because it may be removed meanwhile.
   const std::shared_ptr<replica::Replica> replica = groups_->hold(group);
-  if (!replica || replica->id() != message.to || replica->receiving_snapshot ||
+  if (!replica || replica->id() != message.to || replica->receiving_snapshot || replica->is_held() ||
       message.log.index <= replica->machine().applied())
     return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kRefused, 0));
   struct Receiving {
@@ -220,6 +220,7 @@ Result<void> Peers::serve_bulk(env::Stream& stream, NodeId from, std::string& bu
   const auto& configuration = message.entries.front().payload;
   if (!configuration || machine->configuration() != *configuration)
     return fail(ErrorCode::kCorrupt, "a snapshot and its message have different configurations");
+  if (replica->is_held()) return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kRefused, 0));
   replica->snapshot_received(std::move(message), checkpoint, std::move(machine));
   return bulk.put(FrameType::kSnapshotAck, ack(AckStatus::kGoOn, size));
 }

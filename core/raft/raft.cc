@@ -110,14 +110,15 @@ Core::Core(Config config_in, Durable durable, Instant now_in, Chance& chance_in,
       log(durable.snapshot, {}),
       members(durable.configuration.voters.empty() ? LogIndex() : durable.snapshot.index,
               first_configuration(config, durable)),
-      commit(durable.snapshot.index),
-      commit_handed_out(durable.snapshot.index),
-      applied(durable.snapshot.index),
-      checkpoint(durable.snapshot),
+      commit(std::max(durable.snapshot.index, durable.applied)),
+      commit_handed_out(commit),
+      applied(commit),
+      checkpoint(durable.unsaved ? LogPosition() : durable.snapshot),
       suspect(durable.suspect) {
   for (const Entry& entry : durable.entries)
     if (entry.kind == EntryKind::kConfig) members.append(entry.index, decode_configuration(*entry.payload).value());
   log = Log(durable.snapshot, std::move(durable.entries));
+  CHECK(commit <= log.last());
   note_configuration(*this);
   // A damaged tail may have taken the term with it, never the knowledge that the entries themselves carry.
   if (Term last = log.last_position().term; last > hard.term) hard = {last, ReplicaId()};

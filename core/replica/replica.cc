@@ -21,6 +21,36 @@ constexpr std::string_view kSlotsChanged = "the shard's slots have changed";
 constexpr std::string_view kNotBegun = "the shard has not begun yet";
 constexpr std::string_view kGone = "this node has no replica of the shard any more";
 
+Result<void> apply_to(kv::StateMachine& machine, const raft::Entry& entry, kv::ReplySink& sink) {
+  switch (entry.kind) {
+    case raft::EntryKind::kData:
+      if (auto applied = machine.apply(entry.index, *entry.payload, sink); !applied)
+        return fail(ErrorCode::kCorrupt,
+                    fmt::format("log entry {} cannot be applied: {}", entry.index.value, applied.error().message));
+      return {};
+    case raft::EntryKind::kConfig: machine.configure(entry.index, *entry.payload); return {};
+    case raft::EntryKind::kNoop: machine.skip(entry.index); return {};
+  }
+  return {};
+}
+
+// What is split off by entries that are applied before there is a replica.
+struct Splits final : kv::ReplySink {
+  struct Split {
+    raft::LogPosition entry;
+    kv::SplitRequest request;
+    std::unique_ptr<kv::StateMachine> child;
+  };
+
+  void reply(size_t, kv::Outcome, std::string_view) override {}
+  void split(const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) override {
+    all.push_back({now, request, std::move(child)});
+  }
+
+  raft::LogPosition now;
+  std::vector<Split> all;
+};
+
 raft::LogPosition last_position(const raft::Durable& durable) {
   if (durable.entries.empty()) return durable.snapshot;
   return {durable.entries.back().index, durable.entries.back().term};
@@ -29,10 +59,11 @@ raft::LogPosition last_position(const raft::Durable& durable) {
 }  // namespace
 
 Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered,
-                                               std::shared_ptr<kv::StateMachine> machine) {
+                                               Beginning beginning) {
   Env& env = shared.env;
   CheckpointStore store(env, config.directory);
   TRY(store.open(recovered.checkpoint_id));
+  std::shared_ptr<kv::StateMachine>& machine = beginning.machine;
   if (!machine && recovered.checkpoint_id != 0) {
     auto loaded = store.load(recovered.checkpoint_id, recovered.checkpoint);
     if (!loaded && loaded.error().code == ErrorCode::kCorrupt)
@@ -51,21 +82,32 @@ Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConf
                         .snapshot = recovered.checkpoint,
                         .entries = std::move(recovered.entries),
                         .suspect = recovered.suspect,
-                        .newborn = config.newborn};
+                        .newborn = beginning.newborn,
+                        .applied = beginning.committed,
+                        .unsaved = recovered.checkpoint_id == 0};
   if (!machine->configuration().empty())
     durable.configuration = TRY(raft::decode_configuration(machine->configuration()));
+  Splits splits;
+  for (const raft::Entry& entry : durable.entries) {
+    if (entry.index > beginning.committed) break;
+    splits.now = {entry.index, entry.term};
+    TRY(apply_to(*machine, entry, splits));
+  }
   env::log(env.trace, env::Level::kInfo, "replica", "term {}, checkpoint {}, log up to {}{}",
            durable.hard_state.term.value, durable.snapshot.index.value, last_position(durable).index.value,
            durable.suspect ? ", suspect" : "");
   auto replica = std::shared_ptr<Replica>(
-      new Replica(shared, std::move(config), std::move(durable), std::move(machine), recovered.checkpoint_id));
+      new Replica(shared, std::move(config), std::move(durable), recovered.checkpoint_id, std::move(beginning)));
   TRY(replica->checkpoints_.open(recovered.checkpoint_id));
+  for (Splits::Split& split : splits.all)
+    replica->host_.split(*replica, split.entry, split.request, std::move(split.child));
+  if (replica->parent_) replica->want_checkpoint();
   replica->wake();
   return replica;
 }
 
-Replica::Replica(const Shared& shared, ReplicaConfig config, raft::Durable durable,
-                 std::shared_ptr<kv::StateMachine> machine, uint64_t checkpoint_id)
+Replica::Replica(const Shared& shared, ReplicaConfig config, raft::Durable durable, uint64_t checkpoint_id,
+                 Beginning beginning)
     : env_(shared.env),
       log_(shared.log),
       driver_(shared.driver),
@@ -75,15 +117,16 @@ Replica::Replica(const Shared& shared, ReplicaConfig config, raft::Durable durab
       observer_(shared.observer),
       config_(std::move(config)),
       checkpoints_(env_, config_.directory),
-      machine_(std::move(machine)),
+      machine_(std::move(beginning.machine)),
       raft_(config_.raft, durable, env_.clock.now(), env_.random, env_.trace),
       leader_changed_(env_.scheduler),
       proposals_settled_(env_.scheduler),
       tick_(*this),
       checkpoint_(durable.snapshot),
       checkpoint_id_(checkpoint_id),
-      applied_term_(durable.snapshot.term),
-      recovered_term_(durable.hard_state.term) {
+      applied_term_(raft_.term_at(raft_.applied()).value_or(Term())),
+      recovered_term_(durable.hard_state.term),
+      parent_(std::move(beginning.parent)) {
   if (checkpoint_id_ != 0) {
     raft_.checkpoint_available(checkpoint_);
     recorded_ = checkpoints_.keep(checkpoint_id_);
@@ -107,6 +150,7 @@ void Replica::retire() {
   while (!confirmed_.empty()) confirmed_.front().call->settle(Outcome::kNotDone, kGone);
   leader_changed_.notify_all();
   if (auto asked = std::exchange(appending_again_, nullptr)) asked->done.set(false);
+  parent_ = nullptr;
 }
 
 Result<void> Replica::turn() {
@@ -343,6 +387,7 @@ void Replica::persist(raft::Ready& ready) {
     if (retired_) return;
     if (snapshot) {
       recorded_ = checkpoint;
+      parent_ = nullptr;
       log_.log().covered(config_.group, snapshot->index);
     }
     raft_.persisted(number);
@@ -391,15 +436,7 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     const uint64_t map_before = machine_->map().version();
     auto waiting = proposed_.find({entry.index, entry.term});
     replying_ = waiting != proposed_.end() ? waiting->second : nullptr;
-    if (entry.kind == raft::EntryKind::kData) {
-      if (auto applied = machine_->apply(entry.index, *entry.payload, *this); !applied)
-        return fail(ErrorCode::kCorrupt,
-                    fmt::format("log entry {} cannot be applied: {}", entry.index.value, applied.error().message));
-    } else if (entry.kind == raft::EntryKind::kConfig) {
-      machine_->configure(entry.index, *entry.payload);
-    } else {
-      machine_->skip(entry.index);
-    }
+    TRY(apply_to(*machine_, entry, *this));
     const bool new_term = std::exchange(applied_term_, entry.term) < entry.term;
     applied_bytes_ += entry.payload_bytes() + 64;
     ++applied_entries_;
@@ -450,7 +487,8 @@ void Replica::stale(const kv::BatchHeader& header, size_t commands) {
 
 void Replica::split(const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) {
   raft_.revoke_lease();
-  host_.split(*this, request, std::move(child));
+  const LogIndex index = machine_->applied();
+  host_.split(*this, {index, raft_.term_at(index).value_or(Term())}, request, std::move(child));
 }
 
 void Replica::reply(size_t position, kv::Outcome, std::string_view reply) {
@@ -549,7 +587,7 @@ void Replica::append_again() {
   const std::shared_ptr<Appending> asked = std::exchange(appending_again_, nullptr);
   // The record of a checkpoint may be in front of this already, and no entry that it covers may follow it. When it is
   // complete there is less to be appended again, or nothing.
-  if (taking_checkpoint_) return asked->done.set(false);
+  if (taking_checkpoint_ || is_held()) return asked->done.set(false);
   CHECK(raft_.first_index() <= checkpoint_.index.next());
   std::vector<raft::Entry> entries;
   uint64_t bytes = 0;
@@ -569,14 +607,20 @@ void Replica::append_again() {
 
 // --- Checkpoints
 
-void Replica::hold_checkpoints(bool on) {
-  checkpoints_held_ += on ? 1 : -1;
-  CHECK(checkpoints_held_ >= 0);
-  if (!retired_ && checkpoints_held_ == 0 && applied_bytes_ >= config_.checkpoint_log_bytes) want_checkpoint();
+Hold::Hold(std::shared_ptr<Replica> replica) : replica_(std::move(replica)) { ++replica_->holds_; }
+Hold::~Hold() { replica_->let_go(); }
+
+void Replica::let_go() {
+  --holds_;
+  if (!retired_ && !is_held() && (parent_ || applied_bytes_ >= config_.checkpoint_log_bytes)) want_checkpoint();
+}
+
+bool Replica::is_covered(LogIndex index) const {
+  return index < checkpoint_.index || (index == checkpoint_.index && checkpoint_id_ != 0);
 }
 
 Result<void> Replica::take_checkpoint() {
-  if (retired_ || checkpoints_held_ > 0) return {};
+  if (retired_ || is_held()) return {};
   std::shared_ptr<kv::StateMachine> machine = machine_;  // a snapshot may replace it meanwhile
   struct Interrupted {
     Env& env;
@@ -606,18 +650,18 @@ Result<void> Replica::take_checkpoint() {
     }
   }
   TRY(part->finish());
-  if (retired_ || position.index <= checkpoint_.index)
-    return {};  // a newer snapshot came meanwhile; the next one removes it
+  if (retired_ || is_covered(position.index)) return {};  // a newer snapshot came meanwhile; the next one removes it
   env_.trace.reached(Probe::checkpoint_written);
   log_.batch().checkpoint(config_.group, position, id);
   auto durable = std::make_shared<fiber::Promise<bool>>(env_.scheduler);  // shared: this fiber may be cancelled first
   log_.when_durable([this, checkpoint, durable] {
     recorded_ = checkpoint;
+    parent_ = nullptr;
     durable->set(true);
   });
   durable->wait();
   if (retired_) return {};
-  if (position.index > checkpoint_.index) {
+  if (!is_covered(position.index)) {
     checkpoint_ = position;
     checkpoint_id_ = id;
     log_.log().covered(config_.group, position.index);

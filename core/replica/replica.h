@@ -37,7 +37,6 @@ struct ReplicaConfig {
   GroupId group;
   raft::Config raft;
   kv::ShardState shard;             // that it begins with, the same on all replicas; nothing: the log will say
-  bool newborn = false;             // this is its first life
   std::string directory;            // of this group's checkpoints
   size_t checkpoint_log_bytes = 0;  // a checkpoint is taken when so much was applied since the last
   uint64_t keep_entries = 0;        // kept in memory behind a checkpoint, for followers that lag a little
@@ -64,8 +63,9 @@ class Host {
   // It has applied something that changed the shard, its configuration or, of the meta group, the shard map; or begun
   // anew with a snapshot's.
   virtual void shard_changed(Replica& replica) = 0;
-  // It has applied the split of its shard; `child` has the state that the new group begins with.
-  virtual void split(Replica& parent, const kv::SplitRequest& request, std::unique_ptr<kv::StateMachine> child) = 0;
+  // It has applied the split of its shard, which is that entry; `child` has the state that the new group begins with.
+  virtual void split(Replica& parent, const raft::LogPosition& entry, const kv::SplitRequest& request,
+                     std::unique_ptr<kv::StateMachine> child) = 0;
 };
 
 // What all replicas of a reactor share. All of it outlives them.
@@ -79,20 +79,44 @@ struct Shared {
   Observer* observer = nullptr;  // may be null
 };
 
+// While one is there the replica begins no checkpoint, takes no snapshot, and keeps its part of the log where it is:
+// what it has applied can happen again after a crash.
+class Hold {
+ public:
+  explicit Hold(std::shared_ptr<Replica> replica);
+  ~Hold();
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+  const Replica& replica() const { return *replica_; }
+
+ private:
+  std::shared_ptr<Replica> replica_;
+};
+
+// What a replica begins with beyond what the log has of it.
+struct Beginning {
+  // The state where its log begins; null: its checkpoint's, to be loaded.
+  std::shared_ptr<kv::StateMachine> machine = nullptr;
+  // Of the one that it was split off, for as long as it has no checkpoint of its own.
+  std::unique_ptr<Hold> parent = nullptr;
+  bool newborn = false;  // this is its first life
+  // Up to this entry the log is known to be committed: it is applied before anything else, and what is split off by it
+  // is told to the host. 0: nothing is known.
+  LogIndex committed = {};
+};
+
 class Replica final : public std::enable_shared_from_this<Replica>, private Call::Register, private kv::ReplySink {
  public:
-  // From what the log recovered for the group; loads its checkpoint, unless `machine` is what that holds. Suspends. It
-  // takes its first turn by itself.
+  // From what the log recovered for the group. Suspends. It takes its first turn by itself.
   static Result<std::shared_ptr<Replica>> open(const Shared& shared, ReplicaConfig config, wal::GroupState recovered,
-                                               std::shared_ptr<kv::StateMachine> machine = nullptr);
+                                               Beginning beginning = {});
   ~Replica();
 
   // Ends it while the node goes on: takes part in nothing any more, and settles what waits. Its files stay, and so does
   // what the log says of it.
   void retire();
   bool retired() const { return retired_; }
-  // No checkpoint is begun while this is on: what was applied must happen again after a crash.
-  void hold_checkpoints(bool on);
+  bool is_held() const { return holds_ > 0; }
 
   void step(raft::Message message);
   void snapshot_failed(ReplicaId to);
@@ -160,9 +184,10 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   };
 
   friend class Driver;
+  friend class Hold;
 
-  Replica(const Shared& shared, ReplicaConfig config, raft::Durable durable, std::shared_ptr<kv::StateMachine> machine,
-          uint64_t checkpoint_id);
+  Replica(const Shared& shared, ReplicaConfig config, raft::Durable durable, uint64_t checkpoint_id,
+          Beginning beginning);
 
   void wake() {
     if (!retired_) driver_.wants_turn(*this);
@@ -184,6 +209,8 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   void settle_applied(const raft::Entry& entry);
   void note_leader();
   void want_checkpoint() { driver_.wants_checkpoint(*this); }
+  void let_go();
+  bool is_covered(LogIndex index) const;
   void append_again();
   Result<void> take_checkpoint();  // suspends
   int64_t log_time();
@@ -241,7 +268,8 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   Term recovered_term_;
   bool heard_leader_ = false;
   bool retired_ = false;
-  int checkpoints_held_ = 0;
+  int holds_ = 0;
+  std::unique_ptr<Hold> parent_;  // until a checkpoint is recorded
   // The driver's: one checkpoint at a time, and what was asked for meanwhile comes next.
   bool listed_for_turn_ = false;
   bool listed_for_checkpoint_ = false;

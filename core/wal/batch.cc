@@ -1,7 +1,6 @@
 #include "core/wal/batch.h"
 
 #include "core/base/check.h"
-#include "core/wal/record.h"
 
 namespace mneme::wal {
 
@@ -32,6 +31,11 @@ void Batch::restart(GroupId group, const raft::LogPosition& position, uint64_t i
   CHECK(group);
   state(
       {.type = RecordType::kCheckpoint, .group = group, .restart = true, .checkpoint = position, .checkpoint_id = id});
+}
+
+void Batch::split_off(GroupId group, const raft::LogPosition& position, const Origin& origin) {
+  CHECK(group > origin.parent && origin);
+  state({.type = RecordType::kSplitOff, .group = group, .checkpoint = position, .origin = origin});
 }
 
 void Batch::suspect(GroupId group, bool on) { state({.type = RecordType::kSuspect, .group = group, .suspect = on}); }

@@ -7,6 +7,7 @@
 #include "core/base/bytes.h"
 #include "core/raft/types.h"
 #include "core/wal/format.h"
+#include "core/wal/record.h"
 
 namespace mneme::wal {
 
@@ -21,6 +22,8 @@ class Batch {
   void checkpoint(GroupId group, const raft::LogPosition& position, uint64_t id);
   // The same for a snapshot that came from another node: the group's log is emptied and restarts after it.
   void restart(GroupId group, const raft::LogPosition& position, uint64_t id);
+  // The group's log begins after that position, with the state that a split gave it (record.h).
+  void split_off(GroupId group, const raft::LogPosition& position, const Origin& origin);
   // Group 0 stands for all groups that the log has no other record of; see Log::unknown_groups_suspect().
   void suspect(GroupId group, bool on);
   // The node has a replica of that generation from here on; there was none, or it was removed. Not needed for one of
@@ -40,7 +43,7 @@ class Batch {
 
  private:
   friend class Log;
-  void state(const struct Record& record);
+  void state(const Record& record);
 
   Bytes frame_;  // room for the frame's header, then the records
   Bytes state_;  // the state records again

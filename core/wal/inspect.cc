@@ -49,6 +49,9 @@ std::string text_of(const Record& r) {
     case RecordType::kRemoved:
       return r.has_generation ? fmt::format("replica of generation {} removed", r.generation) : "removed";
     case RecordType::kBegun: return fmt::format("replica of generation {} begins", r.generation);
+    case RecordType::kSplitOff:
+      return fmt::format("restart after {}, as split off group {} by its entry {}", stated(r.checkpoint),
+                         r.origin.parent.value, stated(r.origin.entry));
     case RecordType::kSummary:
       return fmt::format("summary: term {}, vote {}, checkpoint {} at {}, last entry {}{}", r.hard_state.term.value,
                          raft::text_of(r.hard_state.vote), r.checkpoint_id, stated(r.checkpoint), stated(r.last),

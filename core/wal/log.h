@@ -42,7 +42,8 @@ struct GroupState {
   uint32_t generation = 0;  // of the replica
   raft::HardState hard_state;
   raft::LogPosition checkpoint;
-  uint64_t checkpoint_id = 0;
+  uint64_t checkpoint_id = 0;        // 0: none
+  Origin origin;                     // of the state at `checkpoint` while there is none
   std::vector<raft::Entry> entries;  // follow the checkpoint without a gap
   bool suspect = false;
 };

@@ -22,6 +22,7 @@ size_t body_bytes(RecordType type, bool has_generation) {
     case RecordType::kRemoved: return has_generation ? 16 : 8;
     case RecordType::kBegun: return 16;
     case RecordType::kSummary: return 64;
+    case RecordType::kSplitOff: return 48;
   }
   return 0;
 }
@@ -101,6 +102,11 @@ void encode_state(Bytes& out, const Record& record) {
       w.u64(record.checkpoint_id);
       put_position(w, record.last);
       break;
+    case RecordType::kSplitOff:
+      put_position(w, record.checkpoint);
+      w.id(record.origin.parent);
+      put_position(w, record.origin.entry);
+      break;
   }
 }
 
@@ -161,6 +167,14 @@ Result<Record> decode_record(Reader& reader) {
       record.checkpoint = get_position(body);
       record.checkpoint_id = body.u64();
       record.last = get_position(body);
+      break;
+    case RecordType::kSplitOff:
+      record.checkpoint = get_position(body);
+      record.origin.parent = body.id<GroupId>();
+      record.origin.entry = get_position(body);
+      if (!record.origin || record.origin.parent >= record.group)
+        return fail(ErrorCode::kCorrupt, fmt::format("group {} is split off group {}, which cannot be",
+                                                     record.group.value, record.origin.parent.value));
       break;
   }
   return record;

@@ -15,6 +15,10 @@
 //                   56 u64 last entry's index  64 its term      kind: suspect
 //   begun (7)       16 u32 generation  20 u32 reserved. The node has a replica of that generation from here on. In a
 //                   summary it stands before the group's; a group without one is of generation 0.
+//   split off (8)   16 u64 index  24 u64 term  32 u64 parent  40 u64 index of the parent's entry  48 its term
+//                   The log begins after (index, term). The state there is in no checkpoint yet: it is what the
+//                   parent's entry, a split, gives its child, whose id is above the parent's. In a summary it stands
+//                   before the group's, for as long as the group has no checkpoint.
 // What is reserved is 0. All but entries are *state records*, which a frame holds twice.
 #pragma once
 
@@ -32,6 +36,16 @@ enum class RecordType : uint8_t {
   kRemoved = 5,
   kSummary = 6,
   kBegun = 7,
+  kSplitOff = 8,
+};
+
+// Where the state of a group without a checkpoint comes from.
+struct Origin {
+  GroupId parent;           // 0: from nowhere, the group began with nothing
+  raft::LogPosition entry;  // of the parent's log, which has it until this group has a checkpoint
+
+  explicit operator bool() const { return static_cast<bool>(parent); }
+  bool operator==(const Origin&) const = default;
 };
 
 struct Record {
@@ -45,9 +59,10 @@ struct Record {
   bool suspect = false;          // kSuspect, kSummary
   raft::LogPosition position;    // kEntry
   raft::HardState hard_state;    // kHardState, kSummary
-  raft::LogPosition checkpoint;  // kCheckpoint, kSummary
+  raft::LogPosition checkpoint;  // kCheckpoint, kSummary, kSplitOff
   uint64_t checkpoint_id = 0;    // kCheckpoint, kSummary
   raft::LogPosition last;        // kSummary
+  Origin origin;                 // kSplitOff
   ByteView payload;              // kEntry; points into the input
 };
 

@@ -317,6 +317,7 @@ struct Recovery {
                                 .hard_state = group.hard_state,
                                 .checkpoint = group.checkpoint,
                                 .checkpoint_id = group.checkpoint_id,
+                                .origin = group.origin,
                                 .entries = std::move(group.entries),
                                 .suspect = group.suspect});
     log.table_.forget_entries();

@@ -82,6 +82,7 @@ Result<void> Table::apply(const Record& record, uint64_t segment) {
       return {};
     }
     case RecordType::kCheckpoint: return apply_checkpoint(record, true);
+    case RecordType::kSplitOff: return apply_split_off(record, true);
     case RecordType::kSuspect:
       (record.group ? group_of(record.group).suspect : unknown_suspect_) = record.suspect;
       return {};
@@ -150,6 +151,7 @@ Result<void> Table::apply_checkpoint(const Record& record, bool strict) {
   }
   group.checkpoint = position;
   group.checkpoint_id = record.checkpoint_id;
+  if (record.checkpoint_id != 0) group.origin = {};
   if (record.restart || position.index > group.last.index) {
     restart(group, position);
     return {};
@@ -170,6 +172,21 @@ Result<void> Table::apply_checkpoint(const Record& record, bool strict) {
   return {};
 }
 
+Result<void> Table::apply_split_off(const Record& record, bool strict) {
+  Group& group = group_of(record.group);
+  // Once more: what it was given was lost in damage.
+  const bool again = strict && group.origin == record.origin;
+  if (group.last.index && !again) {
+    if (!strict) return {};
+    return fail(ErrorCode::kCorrupt, fmt::format("group {} is split off group {} and has something already",
+                                                 record.group.value, record.origin.parent.value));
+  }
+  group.checkpoint = record.checkpoint;
+  group.origin = record.origin;
+  restart(group, record.checkpoint);
+  return {};
+}
+
 Result<void> Table::apply_summary(ByteView records, SummaryRole role) {
   if (role == SummaryRole::kRepeat) {
     const Bytes known = summary();
@@ -179,6 +196,7 @@ Result<void> Table::apply_summary(ByteView records, SummaryRole role) {
   }
   std::set<GroupId> present;
   std::map<GroupId, uint32_t> begun;
+  std::map<GroupId, Origin> origins;
   unknown_suspect_ = false;
   for (Reader reader(records); !reader.at_end();) {
     const Record record = TRY(decode_record(reader));
@@ -194,6 +212,10 @@ Result<void> Table::apply_summary(ByteView records, SummaryRole role) {
       begun[record.group] = record.generation;
       continue;
     }
+    if (record.type == RecordType::kSplitOff) {
+      origins[record.group] = record.origin;
+      continue;
+    }
     if (record.type != RecordType::kSummary || !present.insert(record.group).second)
       return fail(ErrorCode::kCorrupt, "a record stands in a summary where it does not belong");
     // Of a replica that was removed meanwhile nothing counts, nor of one that came after it.
@@ -204,6 +226,7 @@ Result<void> Table::apply_summary(ByteView records, SummaryRole role) {
     }
     group_of(record.group).generation = generation;
     apply_repair(record);
+    group_of(record.group).origin = origins[record.group];
   }
   cached_ = nullptr;
   std::erase_if(groups_, [&](const auto& group) { return !present.contains(group.first); });
@@ -242,6 +265,7 @@ Result<void> Table::salvage(ByteView records, bool summary) {
     // A summary of checkpoint 0 says that there is none.
     if (record.type == RecordType::kCheckpoint || (record.type == RecordType::kSummary && record.checkpoint.index))
       TRY(apply_checkpoint(record, false));
+    if (record.type == RecordType::kSplitOff) TRY(apply_split_off(record, false));
     if (record.type == RecordType::kSummary) present.insert(record.group);
     // In a summary it may be of a replica before the one that is there.
     if (record.type == RecordType::kRemoved) {
@@ -284,7 +308,9 @@ void Table::drop_incomplete() {
 uint32_t Table::summary_records() const {
   const auto begun =
       std::count_if(groups_.begin(), groups_.end(), [](const auto& g) { return g.second.generation > 0; });
-  return static_cast<uint32_t>(groups_.size() + removed_.size() + static_cast<size_t>(begun)) +
+  const auto split_off =
+      std::count_if(groups_.begin(), groups_.end(), [](const auto& g) { return bool(g.second.origin); });
+  return static_cast<uint32_t>(groups_.size() + removed_.size() + static_cast<size_t>(begun + split_off)) +
          (unknown_suspect_ ? 1 : 0);
 }
 
@@ -297,6 +323,10 @@ Bytes Table::summary() const {
   for (const auto& [id, group] : groups_) {
     if (group.generation > 0)
       encode_state(records, {.type = RecordType::kBegun, .group = id, .generation = group.generation});
+    if (group.origin)
+      encode_state(
+          records,
+          {.type = RecordType::kSplitOff, .group = id, .checkpoint = group.checkpoint, .origin = group.origin});
     encode_state(records, {.type = RecordType::kSummary,
                            .group = id,
                            .suspect = group.suspect,

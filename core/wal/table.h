@@ -19,6 +19,7 @@ struct Group {
   raft::HardState hard_state;
   raft::LogPosition checkpoint;
   uint64_t checkpoint_id = 0;
+  Origin origin;  // of the state at `checkpoint` while there is none
   bool suspect = false;
   raft::LogPosition last;  // entry; the checkpoint when none follows it
 
@@ -95,6 +96,7 @@ class Table {
   void remove(const Record& record);
   Result<void> apply_entry(const Record& record, uint64_t segment);
   Result<void> apply_checkpoint(const Record& record, bool strict);
+  Result<void> apply_split_off(const Record& record, bool strict);
   void apply_repair(const Record& record);
   static void cut_after(Group& group, LogIndex last);
   static void restart(Group& group, const raft::LogPosition& position);

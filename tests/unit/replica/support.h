@@ -26,7 +26,7 @@ struct Others final : Transport {
 struct NoHost final : Host {
   void leader_changed(Replica&) override {}
   void shard_changed(Replica&) override {}
-  void split(Replica&, const kv::SplitRequest&, std::unique_ptr<kv::StateMachine>) override {}
+  void split(Replica&, const raft::LogPosition&, const kv::SplitRequest&, std::unique_ptr<kv::StateMachine>) override {}
 };
 
 // The disk, to be changed in one respect.
