@@ -1,7 +1,7 @@
 // Format version 1 stays readable, and stays what is written: tests/golden/wal has segments, and what they say. The
-// first is of before replicas had generations.
+// first is of before replicas had generations, the third has groups that were split off others.
 //
-// MNEME_UPDATE_GOLDEN=1 writes the second anew; a difference is a change of the format and needs a new version.
+// MNEME_UPDATE_GOLDEN=1 writes the others anew; a difference is a change of the format and needs a new version.
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -18,6 +18,7 @@ namespace {
 
 const std::string kFirst = MNEME_SOURCE_DIR "/tests/golden/wal/v1-segment";
 const std::string kGolden = MNEME_SOURCE_DIR "/tests/golden/wal/v1-replicas";
+const std::string kSplits = MNEME_SOURCE_DIR "/tests/golden/wal/v1-splits";
 
 std::string read_golden(const std::string& name) {
   std::ifstream in(name, std::ios::binary);
@@ -56,9 +57,35 @@ void write_sample(World& w) {
   std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(torn), 512, uint8_t{0});
 }
 
-std::string inspected(World& w) {
+// Two children, of which one has a checkpoint. The segment's summary is of when neither had one.
+void write_splits(World& w) {
+  {
+    auto log = w.opened();
+    Batch batch;
+    for (const uint64_t child : {4, 5}) {
+      batch.begin_replica(GroupId(child), 2);
+      batch.hard_state(GroupId(child), {Term(1), ReplicaId()});
+      batch.split_off(GroupId(child), {LogIndex(1), Term(1)}, {GroupId(child - 2), {LogIndex(70 + child), Term(6)}});
+      const raft::Entry e = entry(2, 1, "of the child");
+      batch.entries(GroupId(child), 2, std::span(&e, 1));
+    }
+    REQUIRE(log->append(batch).has_value());
+    for (uint64_t i = 3; log->segments().size() == 1; ++i) {
+      batch.clear();
+      const raft::Entry e = entry(i, 1, std::string(900, 'v'));
+      batch.entries(GroupId(5), 2, std::span(&e, 1));
+      REQUIRE(log->append(batch).has_value());
+    }
+    batch.clear();
+    batch.checkpoint(GroupId(5), {LogIndex(2), Term(1)}, 1);
+    REQUIRE(log->append(batch).has_value());
+  }
+}
+
+std::string inspected(World& w, uint64_t segment = 1) {
   std::string text;
-  REQUIRE(inspect(w.disk, path_of(1), [&](std::string_view line) { text.append(line).append("\n"); }).has_value());
+  REQUIRE(
+      inspect(w.disk, path_of(segment), [&](std::string_view line) { text.append(line).append("\n"); }).has_value());
   return text;
 }
 
@@ -113,6 +140,33 @@ TEST_CASE("a segment with replicas that came and went is written, read and told 
     CHECK(groups[2].hard_state == raft::HardState{Term(4), ReplicaId(NodeId(1), 5)});
     REQUIRE(groups[2].entries.size() == 1);
     CHECK(w.opened()->removed_generation(GroupId(3)) == 0u);
+  });
+}
+
+TEST_CASE("segments with groups that were split off are written, read and told as ever", "[wal]") {
+  World writer;
+  writer.run([&] { write_splits(writer); });
+  for (const uint64_t segment : {1, 2}) {
+    const std::string name = fmt::format("{}-{}", kSplits, segment);
+    const std::string written(as_text(writer.disk.inode(path_of(segment)).cache));
+    if (std::getenv("MNEME_UPDATE_GOLDEN")) {
+      write_golden(name + ".bin", written);
+      writer.run([&] { write_golden(name + ".txt", inspected(writer, segment)); });
+    }
+    CHECK(written == read_golden(name + ".bin"));
+    writer.run([&] { CHECK(inspected(writer, segment) == read_golden(name + ".txt")); });
+  }
+  writer.run([&] {
+    auto log = writer.opened();
+    auto groups = log->take_recovered();
+    REQUIRE(groups.size() == 2);
+    CHECK(groups[0].checkpoint == raft::LogPosition{LogIndex(1), Term(1)});
+    CHECK(groups[0].checkpoint_id == 0);
+    CHECK(groups[0].origin == Origin{GroupId(2), {LogIndex(74), Term(6)}});
+    REQUIRE(groups[0].entries.size() == 1);
+    CHECK(same(groups[0].entries[0], entry(2, 1, "of the child")));
+    CHECK(groups[1].checkpoint_id == 1);
+    CHECK_FALSE(groups[1].origin);
   });
 }
 

@@ -19,13 +19,14 @@ struct ModelGroup {
   raft::HardState hard_state;
   raft::LogPosition checkpoint;
   uint64_t checkpoint_id = 0;
+  Origin origin;
   bool suspect = false;
   std::vector<raft::Entry> entries;
 
   LogIndex last() const { return entries.empty() ? checkpoint.index : entries.back().index; }
   bool operator==(const ModelGroup& o) const {
     return generation == o.generation && hard_state == o.hard_state && checkpoint == o.checkpoint &&
-           checkpoint_id == o.checkpoint_id && suspect == o.suspect &&
+           checkpoint_id == o.checkpoint_id && origin == o.origin && suspect == o.suspect &&
            std::equal(entries.begin(), entries.end(), o.entries.begin(), o.entries.end(), same);
   }
 };
@@ -125,8 +126,8 @@ class Program {
     Model recovered;
     recovered.unknown_suspect = (*log)->unknown_groups_suspect();
     for (GroupState& g : (*log)->take_recovered())
-      recovered.groups[g.group.value] = {g.generation,    g.hard_state, g.checkpoint,
-                                         g.checkpoint_id, g.suspect,    std::move(g.entries)};
+      recovered.groups[g.group.value] = {g.generation, g.hard_state, g.checkpoint,        g.checkpoint_id,
+                                         g.origin,     g.suspect,    std::move(g.entries)};
     recovered.removed = (*log)->removed_generations();
     adopt(recovered);
     rots_since_open_ = 0;
@@ -184,7 +185,8 @@ class Program {
         const bool there = it != states_[k].groups.end() && it->second.generation == group.generation;
         const ModelGroup then = there ? it->second : ModelGroup{};
         hard_state |= then.hard_state == group.hard_state;
-        checkpoint |= then.checkpoint == group.checkpoint && then.checkpoint_id == group.checkpoint_id;
+        checkpoint |= then.checkpoint == group.checkpoint && then.checkpoint_id == group.checkpoint_id &&
+                      then.origin == group.origin;
       }
       if (!hard_state) return "a hard state went back";
       if (!checkpoint) return "a checkpoint went back";
@@ -258,7 +260,11 @@ class Program {
       states_.push_back(next);
       return;
     }
-    if (what < 60) {
+    if (id > first_group_ && !group.last() && what < 30) {
+      group.checkpoint = {LogIndex(1), Term(1)};
+      group.origin = {GroupId(first_group_), {LogIndex(1 + random_.below(40)), Term(1 + random_.below(9))}};
+      batch.split_off(group_id, group.checkpoint, group.origin);
+    } else if (what < 60) {
       const uint64_t back = random_.chance(15) ? random_.below(4) : 0;
       uint64_t index =
           std::max(group.last().value + 1 - std::min(back, group.last().value), group.checkpoint.index.value + 1);
@@ -279,11 +285,13 @@ class Program {
       const size_t count = 1 + random_.below(group.entries.size());
       group.checkpoint = {group.entries[count - 1].index, group.entries[count - 1].term};
       group.checkpoint_id = ++payloads_;
+      group.origin = {};
       group.entries.erase(group.entries.begin(), group.entries.begin() + static_cast<ptrdiff_t>(count));
       batch.checkpoint(group_id, group.checkpoint, group.checkpoint_id);
     } else if (what < 94) {
       group.checkpoint = {LogIndex(group.checkpoint.index.value + 1 + random_.below(12)), group.hard_state.term.next()};
       group.checkpoint_id = ++payloads_;
+      group.origin = {};
       group.entries.clear();
       batch.restart(group_id, group.checkpoint, group.checkpoint_id);
     } else {

@@ -32,7 +32,7 @@ ErrorCode refusal(const Bytes& bytes) {
 TEST_CASE("a record of a type or kind, or with something, that is not known is refused as of a newer version",
           "[wal]") {
   Bytes bytes = encoded(entry(1, 1, "x"));
-  bytes[0] = 8;
+  bytes[0] = 9;
   CHECK(refusal(bytes) == ErrorCode::kUnsupported);
   bytes = encoded(entry(1, 1, "x"));
   bytes[1] = 3;
@@ -75,6 +75,15 @@ TEST_CASE("records that do not follow from what went before are corrupt", "[wal]
     auto applied = table.apply(bytes, 1);
     return !applied && applied.error().code == ErrorCode::kCorrupt;
   };
+  const Record child{.type = RecordType::kSplitOff,
+                     .group = kOne.next(),
+                     .checkpoint = {LogIndex(1), Term(1)},
+                     .origin = {kOne, {LogIndex(7), Term(2)}}};
+  Record other = child;
+  other.origin.entry.index = LogIndex(8);
+  CHECK_FALSE(refuses({}, {}, child));
+  CHECK_FALSE(refuses({child}, {}, child));
+  CHECK(refuses({child}, {}, other));
   const Record term_2{.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(2), ReplicaId(1)}};
   CHECK(refuses({term_2}, {}, {.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(1), ReplicaId(1)}}));
   CHECK(refuses({term_2}, {}, {.type = RecordType::kHardState, .group = kOne, .hard_state = {Term(2), ReplicaId(3)}}));
@@ -131,4 +140,55 @@ TEST_CASE("an entry of another generation than the replica's is corrupt", "[wal]
     Table table;
     CHECK(table.apply(bytes, 1).has_value() == (generation == 6));
   }
+}
+
+TEST_CASE("a group is split off one with a lower id, and off another than itself", "[wal]") {
+  for (const uint64_t parent : {0, 2, 3}) {
+    Bytes bytes;
+    encode_state(bytes, {.type = RecordType::kSplitOff, .group = GroupId(2), .origin = {GroupId(parent), {}}});
+    CHECK(refusal(bytes) == ErrorCode::kCorrupt);
+  }
+}
+
+TEST_CASE("where a group comes from is known until it has a checkpoint, and through summaries", "[wal]") {
+  const GroupId child(2);
+  const Origin origin{kOne, {LogIndex(7), Term(2)}};
+  Bytes bytes;
+  encode_state(bytes,
+               {.type = RecordType::kSplitOff, .group = child, .checkpoint = {LogIndex(1), Term(1)}, .origin = origin});
+  encode_entry(bytes, child, 0, entry(2, 1, "x"));
+  Table table;
+  REQUIRE(table.apply(bytes, 1));
+  const Bytes summary = table.summary();
+  REQUIRE(table.apply_summary(summary, Table::SummaryRole::kRepeat));
+  for (const auto role : {Table::SummaryRole::kFirst, Table::SummaryRole::kRepair}) {
+    Table next;
+    REQUIRE(next.apply_summary(summary, role));
+    CHECK(next.groups().at(child).origin == origin);
+    CHECK(next.groups().at(child).last == raft::LogPosition{LogIndex(2), Term(1)});
+  }
+  // At the very place where it began, too.
+  bytes.clear();
+  encode_state(
+      bytes,
+      {.type = RecordType::kCheckpoint, .group = child, .checkpoint = {LogIndex(1), Term(1)}, .checkpoint_id = 1});
+  REQUIRE(table.apply(bytes, 1));
+  CHECK_FALSE(table.groups().at(child).origin);
+  CHECK(table.groups().at(child).last.index == LogIndex(2));
+}
+
+TEST_CASE("behind a cut it is found out where a group comes from, unless that is known already", "[wal]") {
+  const GroupId child(2);
+  const Origin origin{kOne, {LogIndex(7), Term(2)}};
+  Bytes split;
+  encode_state(split,
+               {.type = RecordType::kSplitOff, .group = child, .checkpoint = {LogIndex(1), Term(1)}, .origin = origin});
+  Table table(Table::Keep::kEntries);
+  REQUIRE(table.salvage(split, false));
+  CHECK(table.groups().at(child).origin == origin);
+  Bytes bytes;
+  encode_entry(bytes, child, 0, entry(2, 1, "x"));
+  REQUIRE(table.apply(bytes, 1));
+  REQUIRE(table.salvage(split, false));
+  CHECK(table.groups().at(child).entries.size() == 1);
 }
