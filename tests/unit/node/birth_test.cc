@@ -1,0 +1,105 @@
+// The child of a split, on a node that does not keep it.
+#include <map>
+
+#include "core/node/identity.h"
+#include "core/replica/observer.h"
+#include "core/wal/log.h"
+#include "tests/unit/node/cluster.h"
+
+using namespace mneme;
+using namespace mneme::node;
+
+namespace {
+
+constexpr uint64_t kParent = 2;
+constexpr uint64_t kChild = 3;
+constexpr uint16_t kAt = 1000;
+
+// Sees, on one node, that the child's replica is removed and that the parent's has applied the split.
+class Watch final : public replica::Observer {
+ public:
+  void watch(uint64_t node) {
+    node_ = NodeId(node);
+    removed_ = split_ = false;
+  }
+  void retired(NodeId node, GroupId group) override { removed_ |= node == node_ && group == GroupId(kChild); }
+  void has_shard(NodeId node, GroupId group, LogIndex, const kv::ShardState& shard) override {
+    split_ |= node == node_ && group == GroupId(kParent) && shard.begun() && !shard.slots.contains(kAt);
+  }
+  bool removed() const { return removed_; }
+  bool split() const { return split_; }
+
+ private:
+  NodeId node_;
+  bool removed_ = false;
+  bool split_ = false;
+};
+
+// Of which groups, and generations, the log on the node's disk remembers that they were removed.
+Result<std::map<GroupId, uint32_t>> remembered(Env& env) {
+  const Identity identity = TRY(load_identity(env.disk));
+  const auto log = TRY(wal::Log::open(env, {identity.cluster, identity.node, identity.incarnation},
+                                      {.directory = "wal", .has_peers = true, .must_exist = true}));
+  return log->removed_generations();
+}
+
+}  // namespace
+
+// The node comes back with the split in its log, and whether that is decided only the parent's leader could say, which
+// cannot reach it. So the map takes the child, which the node has, away first. While that removal waits for the log the
+// node hears that the split is decided, and applies it once more.
+TEST_CASE("a child that is taken away from a node before its split is applied again is not made there anew", "[node]") {
+  Watch watch;
+  Cluster cluster([&](Config& config) {
+    config.shards = 1;
+    config.observer = &watch;
+  });
+  cluster.run([&] {
+    REQUIRE(cluster.serves());
+    const uint64_t leader = cluster.shard(4, kParent)["leader"];
+    const uint64_t other = leader % 3 + 1;
+    const uint64_t node = other % 3 + 1;
+    const std::string to_other = std::to_string(other);
+    const std::string from_node = std::to_string(node);
+    if (cluster.shard(4, 1)["leader"] != other)
+      REQUIRE(cluster.outcome(4, cluster.begin(4, {"MNEME.TRANSFER", "1", to_other})) == "done");
+    watch.watch(node);
+    REQUIRE(cluster.outcome(4, cluster.begin(4, {"MNEME.SPLIT", "2", "AT", "1000"})) == "done");
+    REQUIRE(cluster.within(10, [&] { return watch.split() && !cluster.replica(node, kChild).is_null(); }));
+
+    cluster.in_world([&] {
+      cluster.machine(node).crash(sim::CrashKind::kKill);
+      cluster.cut(node, leader);
+    });
+    watch.watch(node);
+    cluster.in_world([&] { cluster.boot(node); });
+    REQUIRE(cluster.within(30, [&] {
+      const Json meta = cluster.replica(node, 1);
+      return !meta.is_null() && meta["leader"] == other;
+    }));
+    REQUIRE(!cluster.replica(node, kChild).is_null());
+    // The log is busy from the first that the meta group says of the move.
+    cluster.in_world([&] { cluster.machine(node).disk().set_hung(true); });
+    const int64_t move = cluster.begin(other, {"MNEME.MOVE", "3", "FROM", from_node, "TO", "4"});
+    REQUIRE(cluster.outcome(other, move) == "done");
+    REQUIRE(cluster.within(30, [&] { return watch.removed(); }));
+    REQUIRE_FALSE(watch.split());
+    cluster.in_world([&] { cluster.world().network().heal(); });
+    REQUIRE(cluster.within(30, [&] { return watch.split(); }));
+    cluster.in_world([&] { cluster.machine(node).disk().set_hung(false); });
+
+    cluster.sleep(10s);
+    CHECK(cluster.replica(node, kChild).is_null());
+    CHECK(cluster.replica(node, kParent)["slots"] == "0-999");
+    CHECK(cluster.holders(node, kChild) == std::vector<uint64_t>{std::min(leader, other), std::max(leader, other), 4});
+    cluster.in_world([&] { cluster.machine(node).crash(sim::CrashKind::kKill); });
+    std::map<GroupId, uint32_t> removed;
+    cluster.in_world([&] {
+      cluster.run_on(node, [&](Env& env) -> Result<void> {
+        removed = TRY(remembered(env));
+        return {};
+      });
+    });
+    CHECK(cluster.within(10, [&] { return removed == std::map<GroupId, uint32_t>{{GroupId(kChild), 1}}; }));
+  });
+}
