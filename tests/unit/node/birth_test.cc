@@ -103,3 +103,37 @@ TEST_CASE("a child that is taken away from a node before its split is applied ag
     CHECK(cluster.within(10, [&] { return removed == std::map<GroupId, uint32_t>{{GroupId(kChild), 1}}; }));
   });
 }
+
+// The child has no checkpoint at first: then what it has is found in its parent's log.
+TEST_CASE("whenever all nodes lose power around a split, each half has everything afterwards", "[node]") {
+  uint64_t repeated = 0;
+  for (int step = 0; step < 10; ++step) {
+    INFO("step " << step);
+    // What a checkpoint takes is several syncs.
+    Cluster cluster([&](Config& config) { config.shards = 1; }, {.disk = {.sync_ns = 4'000'000}});
+    cluster.run([&] {
+      REQUIRE(cluster.serves());
+      constexpr int kKeys = 24;
+      for (int i = 0; i < kKeys; ++i)
+        REQUIRE(cluster.ask(1, {"SET", fmt::format("k{}", i), fmt::format("v{}", i)}).text == "OK");
+      cluster.begin(4, {"MNEME.SPLIT", "2", "AT", "8192"});
+      cluster.sleep(step * 15ms);
+      cluster.in_world([&] {
+        for (uint64_t n = 1; n <= Cluster::kNodes; ++n) cluster.machine(n).crash(sim::CrashKind::kPowerLoss);
+      });
+      cluster.in_world([&] {
+        for (uint64_t n = 1; n <= Cluster::kNodes; ++n) cluster.boot(n);
+      });
+      CHECK(cluster.within(60, [&] { return cluster.replica(1, kChild).is_object(); }));
+      for (int i = 0; i < kKeys; ++i) {
+        const std::string key = fmt::format("k{}", i);
+        CHECK(cluster.within(30, [&] {
+          const auto reply = cluster.try_to_ask(1, {"GET", key});
+          return reply && reply->text == fmt::format("v{}", i);
+        }));
+      }
+    });
+    repeated += cluster.world().probes()[static_cast<size_t>(Probe::split_repeated)];
+  }
+  CHECK(repeated > 0);
+}

@@ -47,8 +47,9 @@ class Cluster {
   static constexpr uint32_t kNodes = 4;
 
   Cluster() : Cluster([](Config&) {}) {}
-  // With other options, of each node.
-  explicit Cluster(const std::function<void(Config&)>& adjust) {
+  // With other options, of each node and of the machines.
+  explicit Cluster(const std::function<void(Config&)>& adjust, const sim::MachineOptions& machines = {})
+      : machines_(machines) {
     for (uint32_t n = 1; n <= kNodes; ++n) {
       Config config{.id = NodeId(n < kNodes ? n : 0), .listen = {fmt::format("n{}", n), 6399}};
       for (uint32_t m = 1; m < kNodes && n < kNodes; ++m)
@@ -67,7 +68,7 @@ class Cluster {
     world_.run([&] {
       auto done = fiber::with_scope(world_.scheduler(), [&](fiber::Scope& scope) {
         scope_ = &scope;
-        for (uint32_t n = 1; n <= kNodes; ++n) world_.add_machine(fmt::format("n{}", n), {});
+        for (uint32_t n = 1; n <= kNodes; ++n) world_.add_machine(fmt::format("n{}", n), machines_);
         sim::Machine& client = world_.add_machine("c", {});
         for (uint32_t n = 1; n <= kNodes; ++n) boot(n);
         client.boot(
@@ -213,6 +214,7 @@ class Cluster {
   }
 
   sim::World world_{1, {}, nullptr};
+  sim::MachineOptions machines_;
   std::vector<Config> configs_;
   fiber::Scope* scope_ = nullptr;
   Env* env_ = nullptr;
