@@ -12,6 +12,7 @@ namespace mneme::sim {
 namespace {
 constexpr size_t kSegmentBytes = 64 * 1024;
 constexpr uint32_t kMostSingles = 64;
+constexpr size_t kKeptBytes = 4096;  // of memory for what is under way, by a pipe that is empty
 }  // namespace
 
 // --- Connection
@@ -120,6 +121,11 @@ size_t Connection::receive(int side, std::span<uint8_t> into) {
 void Connection::Pipe::take(size_t count) {
   arrived -= count;
   begin += count;
+  if (begin == bytes.size()) {
+    reuse(bytes, kKeptBytes);
+    begin = 0;
+    return;
+  }
   if (begin < bytes.size() - begin) return;  // moving the rest now would cost more than it frees
   bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(begin));
   begin = 0;

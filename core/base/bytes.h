@@ -20,6 +20,16 @@ using ByteView = std::span<const uint8_t>;
 inline ByteView as_bytes(std::string_view text) { return {reinterpret_cast<const uint8_t*>(text.data()), text.size()}; }
 inline std::string_view as_text(ByteView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 
+// Empties a buffer that is filled again and again, and lets go of its memory if that is more than `most` bytes: what
+// something large has once needed.
+template <class Container>
+void reuse(Container& buffer, size_t most) {
+  if (buffer.capacity() > most)
+    Container().swap(buffer);  // an assignment may keep it
+  else
+    buffer.clear();
+}
+
 inline bool is_zero(ByteView bytes) {
   return bytes.empty() || (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }

@@ -24,9 +24,10 @@ inline constexpr size_t kMaxSexpFrameBytes = 16 * kMiB - 1;  // so that the leng
 inline constexpr size_t kMaxSexpDepth = 32;
 
 // Connections.
-inline constexpr size_t kMaxBatchCommands = 1024;     // commands of one connection in flight at once
-inline constexpr size_t kReadChunkBytes = 64 * kKiB;  // asked of a stream at a time
-inline constexpr size_t kMaxReplyBytes = 64 * kMiB;   // of one batch; more: the connection is closed
+inline constexpr size_t kMaxBatchCommands = 1024;          // commands of one connection in flight at once
+inline constexpr size_t kReadChunkBytes = 64 * kKiB;       // asked of a stream at a time
+inline constexpr size_t kKeptPeerBufferBytes = 16 * kKiB;  // memory that an empty buffer keeps; nodes have hundreds
+inline constexpr size_t kMaxReplyBytes = 64 * kMiB;        // of one batch; more: the connection is closed
 inline constexpr size_t kMaxClients = 10'000;
 
 // Entries and peers.

@@ -17,17 +17,10 @@ namespace {
 
 constexpr size_t kWriteBytes = 256 * limits::kKiB;  // no more is added to what leaves at once
 constexpr size_t kReadBytes = 16 * limits::kKiB;
+constexpr size_t kKeptBytes = limits::kMiB;  // of memory by an empty buffer
 // After a failure to connect: doubled with every further one, and at most the last half of it by chance.
 constexpr Duration kFirstRest = 50ms;
 constexpr uint64_t kMostDoublings = 4;
-
-// Empties it, and lets go of what one large value has needed.
-void reuse(std::string& buffer) {
-  if (buffer.capacity() > limits::kMiB)
-    buffer = {};
-  else
-    buffer.clear();
-}
 
 }  // namespace
 
@@ -169,7 +162,7 @@ Result<void> Link::write_all(env::Stream& stream) {
     to_write_.wait_until([this] { return !queue_.empty(); });
     assemble(out);
     TRY(stream.write(as_bytes(out)));
-    reuse(out);
+    reuse(out, kKeptBytes);
   }
 }
 
@@ -241,7 +234,7 @@ Result<void> Link::take_replies(std::string& buffer) {
     rest.remove_prefix(step.length);
   }
   if (rest.empty())
-    reuse(buffer);
+    reuse(buffer, kKeptBytes);
   else
     buffer.erase(0, buffer.size() - rest.size());
   return {};

@@ -205,7 +205,7 @@ Result<void> Peers::keep_connected(Link& link) {
           if (!link.kept) return {};
           std::swap(sending, link.outbox);
           TRY((*stream)->write(as_bytes(sending)));
-          sending.clear();
+          reuse(sending, limits::kKeptPeerBufferBytes);
         }
       });
       link.connected = false;
@@ -463,7 +463,10 @@ Result<void> Peers::serve_control(fiber::Scope& scope, env::Stream& stream, Node
       used += step.consumed;
       continue;
     }
-    buffer.erase(0, used);
+    if (used == buffer.size())
+      reuse(buffer, limits::kKeptPeerBufferBytes);
+    else
+      buffer.erase(0, used);
     used = 0;
     if (TRY(read_more(stream, buffer, step.need)) == 0) return {};
   }

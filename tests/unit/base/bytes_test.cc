@@ -49,3 +49,14 @@ TEST_CASE("slots are those of Redis Cluster", "[base]") {
   CHECK(slot_of("foo{}{bar}") != slot_of("bar"));
   CHECK(slot_of("foo{{bar}}zap") == slot_of("{bar"));
 }
+
+TEST_CASE("a buffer that is reused keeps no more memory than it may", "[base]") {
+  std::string small(1000, 'x');
+  reuse(small, 4096);
+  CHECK(small.empty());
+  CHECK(small.capacity() >= 1000);
+  std::string large(100'000, 'x');
+  reuse(large, 4096);
+  CHECK(large.empty());
+  CHECK(large.capacity() <= 4096);
+}
