@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -20,25 +19,41 @@
 
 namespace mneme::shard {
 
-// A value of which copies are one until somebody edits theirs.
+// A value of which copies are one until somebody edits theirs. What was moved from may only be assigned to or go.
+//
+// Not std::shared_ptr, which counts with atomic instructions and takes twice the room: a copy of a table counts its
+// chunks, and a changed chunk all that is in it.
 template <class T>
 class Shared {
  public:
-  Shared() : value_(std::make_shared<T>()) {}
-  explicit Shared(T value) : value_(std::make_shared<T>(std::move(value))) {}
+  Shared() : held_(new Held{1, T()}) {}
+  explicit Shared(T value) : held_(new Held{1, std::move(value)}) {}
+  Shared(const Shared& other) noexcept : held_(other.held_) { ++held_->owners; }
+  Shared(Shared&& other) noexcept : held_(std::exchange(other.held_, nullptr)) {}
+  Shared& operator=(Shared other) noexcept {
+    std::swap(held_, other.held_);
+    return *this;
+  }
+  ~Shared() {
+    if (held_ && --held_->owners == 0) delete held_;
+  }
 
-  const T& operator*() const { return *value_; }
-  const T* operator->() const { return value_.get(); }
+  const T& operator*() const { return held_->value; }
+  const T* operator->() const { return &held_->value; }
   // Its own from here on.
   T& edit() {
-    if (value_.use_count() != 1) value_ = std::make_shared<T>(*value_);
-    return *value_;
+    if (held_->owners != 1) *this = Shared(held_->value);
+    return held_->value;
   }
-  bool is_same(const Shared& other) const { return value_ == other.value_; }
-  bool operator==(const Shared& other) const { return is_same(other) || *value_ == *other.value_; }
+  bool is_same(const Shared& other) const { return held_ == other.held_; }
+  bool operator==(const Shared& other) const { return is_same(other) || held_->value == other.held_->value; }
 
  private:
-  std::shared_ptr<T> value_;
+  struct Held {
+    size_t owners;
+    T value;
+  };
+  Held* held_;
 };
 
 template <class Id, class Value>
@@ -49,8 +64,13 @@ class Table {
     bool operator==(const Entry&) const = default;
   };
   using Chunk = std::vector<Entry>;
-  using Chunks = std::vector<Shared<Chunk>>;
-  static constexpr size_t kMaxChunk = 64;
+  struct Part {
+    Id last;  // of the chunk's, here so that looking for an id touches one chunk
+    Shared<Chunk> chunk;
+    explicit Part(Chunk entries) : last(entries.back().id), chunk(std::move(entries)) {}
+  };
+  using Chunks = std::vector<Part>;
+  static constexpr size_t kMaxChunk = 32;
 
  public:
   class Iterator {
@@ -64,7 +84,7 @@ class Table {
     Iterator() = default;
     value_type operator*() const { return {entry().id, *entry().value}; }
     Iterator& operator++() {
-      if (++at_ == (*chunks_)[chunk_]->size()) ++chunk_, at_ = 0;
+      if (++at_ == chunk()->size()) ++chunk_, at_ = 0;
       return *this;
     }
     Iterator operator++(int) { return std::exchange(*this, std::next(*this)); }
@@ -74,7 +94,7 @@ class Table {
     friend class Table;
     Iterator(const Chunks& chunks, size_t chunk) : chunks_(&chunks), chunk_(chunk) {}
     bool at_end() const { return chunk_ == chunks_->size(); }
-    const Shared<Chunk>& chunk() const { return (*chunks_)[chunk_]; }
+    const Shared<Chunk>& chunk() const { return (*chunks_)[chunk_].chunk; }
     const Entry& entry() const { return (*chunk())[at_]; }
 
     const Chunks* chunks_ = nullptr;
@@ -89,10 +109,11 @@ class Table {
 
   // Null when there is none.
   const Value* find(Id id) const {
-    const size_t chunk = chunk_of(id);
-    if (chunk == chunks_.size()) return nullptr;
-    const Entry* entry = place_in(*chunks_[chunk], id);
-    return entry != end_of(*chunks_[chunk]) && entry->id == id ? &*entry->value : nullptr;
+    const size_t at = chunk_of(id);
+    if (at == chunks_.size()) return nullptr;
+    const Chunk& chunk = *chunks_[at].chunk;
+    const Entry* entry = place_in(chunk, id);
+    return entry != end_of(chunk) && entry->id == id ? &*entry->value : nullptr;
   }
   bool contains(Id id) const { return find(id) != nullptr; }
   // There is one.
@@ -104,20 +125,16 @@ class Table {
   // There is one.
   Id last_id() const {
     CHECK(!empty());
-    return chunks_.back()->back().id;
+    return chunks_.back().last;
   }
 
   // Makes or replaces.
   void set(Id id, Value value) {
-    if (chunks_.empty()) {
-      chunks_.emplace_back(Chunk{{id, Shared<Value>(std::move(value))}});
-      size_ = 1;
-      return;
-    }
-    const size_t at = std::min(chunk_of(id), chunks_.size() - 1);
-    Chunk& chunk = chunks_[at].edit();
+    const size_t at = chunk_of(id);
+    if (at == chunks_.size()) return append({id, Shared<Value>(std::move(value))});
+    Chunk& chunk = chunks_[at].chunk.edit();
     const auto place = chunk.begin() + (place_in(chunk, id) - chunk.data());
-    if (place != chunk.end() && place->id == id) {
+    if (place->id == id) {
       place->value = Shared<Value>(std::move(value));
       return;
     }
@@ -131,14 +148,15 @@ class Table {
   void for_changes_since(const Table& before, F changed) const {
     Iterator old = before.begin();
     for (Iterator now = begin(); !now.at_end();) {
-      while (!old.at_end() && old.entry().id < now.entry().id) ++old;
       if (old.at_ == 0 && now.at_ == 0 && !old.at_end() && old.chunk().is_same(now.chunk())) {
         ++old.chunk_, ++now.chunk_;
-        continue;
+      } else if (!old.at_end() && old.entry().id < now.entry().id) {
+        ++old;
+      } else {
+        const bool same = !old.at_end() && old.entry() == now.entry();
+        if (!same) changed(now.entry().id, *now.entry().value);
+        ++now;
       }
-      const bool same = !old.at_end() && old.entry() == now.entry();
-      if (!same) changed(now.entry().id, *now.entry().value);
-      ++now;
     }
   }
 
@@ -152,9 +170,8 @@ class Table {
  private:
   // The first whose last id is not below; the number of chunks if there is none.
   size_t chunk_of(Id id) const {
-    const auto found = std::lower_bound(chunks_.begin(), chunks_.end(), id, [](const Shared<Chunk>& chunk, Id wanted) {
-      return chunk->back().id < wanted;
-    });
+    const auto found = std::lower_bound(chunks_.begin(), chunks_.end(), id,
+                                        [](const Part& part, Id wanted) { return part.last < wanted; });
     return static_cast<size_t>(found - chunks_.begin());
   }
   static const Entry* end_of(const Chunk& chunk) { return chunk.data() + chunk.size(); }
@@ -162,14 +179,21 @@ class Table {
     return std::lower_bound(chunk.data(), end_of(chunk), id,
                             [](const Entry& entry, Id wanted) { return entry.id < wanted; });
   }
-  // Ids grow: the last chunk stays full, and the next one begins.
+  // Behind all others: ids grow, so chunks are filled.
+  void append(Entry entry) {
+    ++size_;
+    if (chunks_.empty() || chunks_.back().chunk->size() >= kMaxChunk) {
+      chunks_.emplace_back(Chunk{std::move(entry)});
+      return;
+    }
+    chunks_.back().last = entry.id;
+    chunks_.back().chunk.edit().push_back(std::move(entry));
+  }
   void split(size_t at) {
-    Chunk& chunk = chunks_[at].edit();
-    const auto middle =
-        chunk.begin() + static_cast<std::ptrdiff_t>(at + 1 == chunks_.size() ? kMaxChunk : kMaxChunk / 2);
-    Chunk rest(middle, chunk.end());
-    chunk.erase(middle, chunk.end());
-    chunks_.insert(chunks_.begin() + static_cast<std::ptrdiff_t>(at) + 1, Shared<Chunk>(std::move(rest)));
+    const Chunk whole = *chunks_[at].chunk;
+    const auto middle = whole.begin() + static_cast<std::ptrdiff_t>(kMaxChunk / 2);
+    chunks_[at] = Part(Chunk(whole.begin(), middle));
+    chunks_.insert(chunks_.begin() + static_cast<std::ptrdiff_t>(at) + 1, Part(Chunk(middle, whole.end())));
   }
 
   Chunks chunks_;

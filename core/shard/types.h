@@ -132,8 +132,8 @@ struct Operation {
   Replica source;
   Replica target;  // if the operation creates it, this is the generation that it shall have
   GroupId child;   // of a split; allocated before anything happens
+  Epoch epoch;     // at which the step is to be made
   Step step = Step::kTransfer;
-  Epoch epoch;  // at which the step is to be made
   Outcome outcome = Outcome::kPending;
 
   bool pending() const { return outcome == Outcome::kPending; }
