@@ -97,9 +97,11 @@ Result<void> Conductor::keep_planning() {
     if (plan.operations.empty() && plan.give_up.empty() && seen.second.empty()) at_rest = std::move(seen);
     std::vector<shard::Command> proposals;
     for (const shard::Proposal& proposal : plan.operations) {
-      if (proposals.size() >= kMaxToldAtOnce) break;
       env::log(env_.trace, env::Level::kInfo, "shard", "{}", proposal.reason);
       proposals.push_back(proposal.command);
+      if (proposals.size() < kMaxToldAtOnce) continue;
+      tell_and_log(proposals, 2 * config_.election_timeout);
+      proposals.clear();
     }
     if (!proposals.empty()) tell_and_log(proposals, 2 * config_.election_timeout);
     for (const shard::GiveUp& what : plan.give_up) give_up(what);
@@ -298,6 +300,7 @@ shard::Plan Conductor::plan() const {
   for (const auto& [id, node] : map_.map().nodes())
     liveness.push_back({id, id == identity_.node ? 0 : static_cast<uint64_t>(peers_.silent_for(id) / 1ms)});
   shard::PlanOptions options;
+  options.max_pending = shard::pending_for(liveness.size());
   options.suspect_after_ms = static_cast<uint64_t>(5 * config_.election_timeout / 1ms);
   options.lost_after_ms = static_cast<uint64_t>(config_.lost_after / 1ms);
   options.split_bytes = config_.split_bytes;

@@ -19,6 +19,7 @@
 // planned and not begun is planned again if it is still worth it. Cost: O((replicas + nodes) log nodes).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -36,11 +37,20 @@ struct Liveness {
   uint64_t silent_ms = 0;
 };
 
+inline constexpr size_t kLeastPending = 64;
+inline constexpr size_t kMostPending = 2048;
+
+// How many operations may well be under way in a cluster of so many nodes: since each node works for a few at a time,
+// a large cluster is as soon in order again as a small one.
+[[nodiscard]] constexpr size_t pending_for(size_t nodes) {
+  return std::clamp(nodes * kLeastPending / 100, kLeastPending, kMostPending);
+}
+
 struct PlanOptions {
   uint64_t suspect_after_ms = 5'000;  // silent for longer: gets nothing new
   uint64_t lost_after_ms = 300'000;   // silent for longer: its replicas are replaced
   // Operations in the cluster, with those under way, except of shards that have no majority: these cost nothing.
-  size_t max_pending = 64;
+  size_t max_pending = kLeastPending;
   size_t max_pending_per_node = 2;  // that send a copy from it or to it, or change what it leads
   uint64_t split_bytes = 8ull << 30;
   uint64_t split_writes_per_second = 20'000;

@@ -429,3 +429,12 @@ TEST_CASE("equal arguments give equal plans, in whatever order the nodes are lis
     CHECK(a.operations[i].reason == b.operations[i].reason);
   }
 }
+
+TEST_CASE("as many operations may be under way as the nodes of a cluster can work for, within bounds", "[shard]") {
+  CHECK(pending_for(1) == kLeastPending);
+  CHECK(pending_for(100) == kLeastPending);
+  CHECK(pending_for(1000) == 640);
+  CHECK(pending_for(limits::kMaxMembersEver) == kMostPending);
+  for (size_t nodes = 100; pending_for(nodes) < kMostPending; ++nodes)
+    REQUIRE(pending_for(nodes) < nodes * PlanOptions().max_pending_per_node);
+}
