@@ -20,9 +20,12 @@ constexpr size_t kHeaderBytes = 16;
 constexpr Duration kSavePause = 1s;
 // A large map is saved less often: saving it costs no more than so much each second.
 constexpr size_t kSavedBytesPerSecond = 64 * limits::kKiB;
-// Versions that others may have yet: they say at each heartbeat which they have.
-constexpr Duration kKeptFor = 1s;
-constexpr size_t kMaxEarlier = 128;
+// Versions that others may have yet: they say at each heartbeat which they have. A version costs as much as has changed
+// in it, which is what one entry of the meta group's log can change.
+constexpr Duration kKeptFor = 5s;
+constexpr size_t kMaxEarlier = 1024;
+constexpr size_t kMaxTakenBytes = 64 * limits::kKiB;
+constexpr Duration kSettling = 1s;
 
 std::unexpected<Error> damaged(std::string_view why) {
   return fail(ErrorCode::kCorrupt, fmt::format("file {}: {}", kFile, why));
@@ -77,43 +80,85 @@ Result<void> MapCache::run() {
   }
 }
 
-bool MapCache::offer(std::shared_ptr<const shard::Map> map) {
-  if (map->version() <= map_->version()) return false;
-  if (map_->cluster() && map->cluster() != map_->cluster()) return false;
-  const Instant now = env_.clock.now();
-  if (map_->cluster()) earlier_.push_back({map_, now});
-  while (!earlier_.empty() && (earlier_.size() > kMaxEarlier || earlier_.front().until + kKeptFor < now))
-    earlier_.pop_front();
-  changes_.clear();
+bool MapCache::is_news(const shard::Map& map) const {
+  return map.version() > map_->version() && (!map_->cluster() || map.cluster() == map_->cluster());
+}
+
+void MapCache::adopt(std::shared_ptr<const shard::Map> map) {
   map_ = std::move(map);
+  changes_.clear();
+  (void)settled_version();
   changed_.notify_all();
   unsaved_.notify_all();
+}
+
+uint64_t MapCache::settled_version() {
+  const Instant now = env_.clock.now();
+  if (now >= noted_at_ + kSettling) {
+    settled_version_ = std::exchange(noted_version_, map_->version());
+    noted_at_ = now;
+  }
+  return settled_version_;
+}
+
+bool MapCache::offer(std::shared_ptr<const shard::Map> map) {
+  if (!is_news(*map)) return false;
+  forget_old();
+  if (map_->cluster()) earlier_.push_back({map_, env_.clock.now()});
+  taken_.clear();
+  taken_bytes_ = 0;
+  adopt(std::move(map));
   return true;
 }
 
-void MapCache::offer_whole(shard::Map map) {
-  if (offer(std::make_shared<const shard::Map>(std::move(map)))) earlier_.clear();
+void MapCache::forget_old() {
+  const Instant now = env_.clock.now();
+  while (!earlier_.empty() && (earlier_.size() >= kMaxEarlier || earlier_.front().until + kKeptFor < now))
+    earlier_.pop_front();
 }
 
-std::shared_ptr<const std::string> MapCache::change_since(uint64_t version) {
-  std::shared_ptr<const std::string>& known = changes_[version];
-  if (known) return known;
+void MapCache::offer_whole(shard::Map map) {
+  if (!is_news(map)) return;
+  earlier_.clear();
+  taken_.clear();
+  taken_bytes_ = 0;
+  adopt(std::make_shared<const shard::Map>(std::move(map)));
+}
+
+MapCache::Changes MapCache::changes_since(uint64_t version) {
+  if (const auto known = changes_.find(version); known != changes_.end()) return {known->second};
   const auto before = std::lower_bound(earlier_.begin(), earlier_.end(), version,
                                        [](const Earlier& one, uint64_t wanted) { return one.map->version() < wanted; });
-  if (before == earlier_.end() || before->map->version() != version) {
-    changes_.erase(version);
-    return nullptr;
+  if (before != earlier_.end() && before->map->version() == version) {
+    std::string change;
+    map_->encode_change_since(*before->map, change);
+    return {changes_[version] = std::make_shared<const std::string>(std::move(change))};
   }
-  std::string change;
-  map_->encode_change_since(*before->map, change);
-  return known = std::make_shared<const std::string>(std::move(change));
+  Changes changes;
+  for (auto taken = std::lower_bound(taken_.begin(), taken_.end(), version,
+                                     [](const Taken&one, uint64_t wanted) { return one.from < wanted; });
+       taken != taken_.end() && (!changes.empty() || taken->from == version); ++taken)
+    changes.push_back(taken->change);
+  return changes;
 }
 
 Result<void> MapCache::take_change(std::string_view change) {
+  const uint64_t from = map_->version();
   auto changed = map_->with_change(change);
-  if (changed) offer(std::make_shared<const shard::Map>(std::move(*changed)));
-  if (changed || changed.error().code == ErrorCode::kRefused) return {};
-  return std::unexpected(std::move(changed).error());
+  if (!changed && changed.error().code == ErrorCode::kRefused) return {};
+  if (!changed) return std::unexpected(std::move(changed).error());
+  // Where maps are offered, a change may come before them.
+  const bool is_offered_maps = !earlier_.empty();
+  forget_old();
+  if (is_offered_maps) earlier_.push_back({map_, env_.clock.now()});
+  taken_.push_back({from, std::make_shared<const std::string>(change)});
+  taken_bytes_ += change.size();
+  while (taken_bytes_ > kMaxTakenBytes) {
+    taken_bytes_ -= taken_.front().change->size();
+    taken_.pop_front();
+  }
+  adopt(std::make_shared<const shard::Map>(std::move(*changed)));
+  return {};
 }
 
 }  // namespace mneme::node

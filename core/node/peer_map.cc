@@ -1,7 +1,12 @@
 // Pings, and how the shard map travels.
 //
+// News come from the leader of the meta group. Others help out where they do not arrive, and only after a while: in a
+// large cluster everybody would tell all its neighbours what these are about to hear.
+//
 // A link remembers which version the peer has: what it said, or what it will have when what was sent has arrived. If
 // that is lost the connection is, and with it what was remembered; then the peer's pings say.
+#include <algorithm>
+
 #include "core/node/groups.h"
 #include "core/node/peer_link.h"
 
@@ -13,27 +18,35 @@ namespace {
 
 // What was sent counts as lost when the peer does not say within that time that it has it.
 constexpr Duration kMapPause = 1s;
-// What changes in between travels together, to a thousand nodes perhaps.
+// What changes in between travels together: for so long, and longer where so many nodes are to be told that it would be
+// more than so many messages a second, each of which costs its receiver a version of the map.
 constexpr Duration kNewsPause = 20ms;
+constexpr int64_t kNewsPerSecond = 5000;
 
 }  // namespace
 
 Result<void> Peers::keep_pinging() {
-  Instant next = env_.clock.now();
-  uint64_t spread = 0;
+  Instant next_ping = env_.clock.now();
+  Instant next_news = next_ping;
   for (;;) {
+    const Instant now = env_.clock.now();
     const uint64_t version = map_.version();
-    const bool due = env_.clock.now() >= next;
-    if (due) next = env_.clock.now() + config_.heartbeat_interval;
-    const bool news = spread != version && leads_meta_group();
+    const bool due = now >= next_ping;
+    const bool leads = leads_meta_group();
+    const bool news = leads && spread_version_ != version && now >= next_news;
     for (auto& link : links_) {
       if (!link->connected) continue;
       if (due) ping(*link);
       if (news && link->map_version != 0) send_map(*link);
     }
-    spread = version;
-    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), next, [&]() -> Result<void> {
-      if (news) env_.clock.sleep_for(env_.scheduler, kNewsPause);
+    if (due) next_ping = now + config_.heartbeat_interval;
+    if (news) next_news = now + std::max(kNewsPause, Duration(1s) * std::ssize(links_) / kNewsPerSecond);
+    if (news || !leads) spread_version_ = version;
+    if (spread_version_ != version) {
+      env_.clock.sleep_for(env_.scheduler, std::min(next_ping, next_news) - now);
+      continue;
+    }
+    (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), next_ping, [&]() -> Result<void> {
       map_.wait_for_change(version);
       return {};
     });
@@ -65,24 +78,26 @@ Result<void> Peers::take_ping(NodeId from, std::string_view body) {
     groups_->restarted(from);
   }
   if (!link.connected) return {};
-  if (version > map_.version()) ping(link);  // which asks for it
   const bool on_its_way = version < link.map_version && env_.clock.now() < link.map_sent_at + kMapPause;
   if (on_its_way) return {};
   link.map_version = version;
-  send_map(link);
+  // What is newer is on its way to everybody.
+  if (version < (leads_meta_group() ? spread_version_ : map_.settled_version())) send_map(link);
   return {};
 }
 
 // What the peer's copy lacks.
 void Peers::send_map(Link& link) {
   if (link.map_version >= map_.version() || link.outbox.size() > limits::kMaxPeerQueueBytes) return;
-  const size_t frame = protocol::PeerFrameWriter::begin(link.outbox);
-  const auto change = link.version >= 2 ? map_.change_since(link.map_version) : nullptr;
-  if (change)
-    link.outbox += *change;
-  else
-    map_.map().encode(link.outbox);
-  link.writer.end(link.outbox, frame, change ? FrameType::kMapChange : FrameType::kMap);
+  auto put = [&](FrameType type, auto body) {
+    const size_t frame = protocol::PeerFrameWriter::begin(link.outbox);
+    body();
+    link.writer.end(link.outbox, frame, type);
+  };
+  MapCache::Changes changes;
+  if (link.version >= 2) changes = map_.changes_since(link.map_version);
+  for (const auto& change : changes) put(FrameType::kMapChange, [&] { link.outbox += *change; });
+  if (changes.empty()) put(FrameType::kMap, [&] { map_.map().encode(link.outbox); });
   link.filled.notify_one();
   link.map_version = map_.version();
   link.map_sent_at = env_.clock.now();

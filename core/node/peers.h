@@ -8,8 +8,8 @@
 //
 // Messages are encoded into the connection's outbox at once; without a connection they are lost, which Raft expects.
 // The outbox is bounded: what does not fit is lost as well. Each heartbeat interval a ping says that the node is alive
-// and which version of the shard map it has; whoever has a newer one answers with what has changed since, or with all
-// of it when that is not known any more. The leader of the meta group does not wait to be asked.
+// and which version of the shard map it has. The leader of the meta group sends what has changed since, without
+// waiting to be asked, or all of it when that is not known any more; so does whoever has had a newer map for a while.
 #pragma once
 
 #include <memory>
@@ -127,6 +127,7 @@ class Peers final : public replica::Transport {
   std::optional<Error> refusal_;
   std::vector<std::unique_ptr<Link>> links_;  // by node; also of those that are not kept now
   bool wants_whole_map_ = false;              // a change of it could not be taken
+  uint64_t spread_version_ = 0;               // of the map, that all neighbours were told of by who tells them
   const uint64_t life_;                       // of this process
   size_t forwards_ = 0;                       // being served for others
 };
