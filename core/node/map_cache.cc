@@ -19,7 +19,8 @@ constexpr size_t kHeaderBytes = 16;
 // What changes in between is saved together.
 constexpr Duration kSavePause = 1s;
 // A large map is saved less often: saving it costs no more than so much each second.
-constexpr size_t kSavedBytesPerSecond = 64 * limits::kKiB;
+constexpr size_t kSavedBytesPerSecond = 16 * limits::kKiB;
+constexpr int64_t kSaveTurns = 16;
 // Versions that others may have yet: they say at each heartbeat which they have. A version costs as much as has changed
 // in it, which is what one entry of the meta group's log can change.
 constexpr Duration kKeptFor = 5s;
@@ -48,35 +49,39 @@ Result<void> MapCache::load() {
   if (length != reader.remaining()) return damaged("its length does not match");
   map_ = std::make_shared<const shard::Map>(TRY(shard::Map::decode(as_text(reader.raw(length)))));
   saved_version_ = map_->version();
+  saved_bytes_ = bytes.size();
   return {};
 }
 
 Result<void> MapCache::save() {
-  const auto map = map_;
-  std::string content;
-  content.reserve(saved_bytes_ + limits::kKiB);
-  map->encode(content);
-  Bytes bytes;
+  const uint64_t version = map_->version();
+  std::string bytes;
+  bytes.reserve(saved_bytes_ + saved_bytes_ / 4 + limits::kKiB);
   Writer writer(bytes);
   writer.raw(kMagic);
   writer.u32(kVersion);
-  writer.u32(static_cast<uint32_t>(content.size()));
-  writer.raw(content);
-  writer.u64(xxh3(ByteView(bytes)));
-  TRY(env::replace_file(env_.disk, "", kFile, bytes));
+  writer.u32(0);
+  map_->encode(bytes);
+  store_le(reinterpret_cast<uint8_t*>(bytes.data()) + kHeaderBytes - 4,
+           static_cast<uint32_t>(bytes.size() - kHeaderBytes));
+  writer.u64(xxh3(bytes));
+  TRY(env::replace_file(env_.disk, "", kFile, as_bytes(bytes)));
   saved_bytes_ = bytes.size();
-  saved_version_ = map->version();
+  saved_version_ = version;
   return {};
 }
 
-Result<void> MapCache::run() {
+Result<void> MapCache::run(NodeId node) {
+  auto turn = static_cast<int64_t>(node.value % kSaveTurns);
   for (;;) {
     unsaved_.wait_until([this] { return saved_version_ != map_->version(); });
+    const Duration pause = 1s * (saved_bytes_ / kSavedBytesPerSecond);
+    if (turn > 0) env_.clock.sleep_for(env_.scheduler, pause * std::exchange(turn, 0) / kSaveTurns);
     if (auto saved = save(); !saved) {
       if (saved.error().code != ErrorCode::kNoSpace) return saved;
       env_.trace.reached(Probe::disk_full_met);
     }
-    env_.clock.sleep_for(env_.scheduler, kSavePause + 1s * (saved_bytes_ / kSavedBytesPerSecond));
+    env_.clock.sleep_for(env_.scheduler, kSavePause + pause);
   }
 }
 

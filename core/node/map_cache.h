@@ -32,8 +32,9 @@ class MapCache {
   Result<void> load();
   // Makes what is known durable. Suspends.
   Result<void> save();
-  // The fiber that saves what is new, now and then; without room on the disk it tries again later.
-  Result<void> run();
+  // The fiber that saves what is new, now and then; without room on the disk it tries again later. Nodes save a large
+  // map at different times, which follow from `node`.
+  Result<void> run(NodeId node);
 
   const shard::Map& map() const { return *map_; }
   const std::shared_ptr<const shard::Map>& shared() const { return map_; }

@@ -316,7 +316,7 @@ Result<void> Node::run(const Listening& listening, Ending* ending) {
     TRY(open_groups(newly_founded));
     groups_->start(scope);
     conductor_->start(scope);
-    return map_.run();
+    return map_.run(identity_.node);
   });
 }
 
