@@ -1,7 +1,9 @@
 #include "sim/check/brute_force.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
+#include <utility>
 
 namespace mneme::check {
 namespace {
@@ -81,8 +83,14 @@ bool perform(const Operation& op, State& state, const Interner& values) {
 struct Search {
   std::span<const Operation> operations;
   const Interner& values;
+  // What was tried in vain: the operations placed, whatever their order, and the state that they led to. That is all
+  // that matters to what may come next, and operations that commute lead there in as many ways as they have orders.
+  std::set<std::pair<uint32_t, State>> hopeless = {};
+  uint64_t steps = 0;
 
-  bool from(const State& state, uint32_t placed) const {
+  bool from(const State& state, uint32_t placed) {
+    ++steps;
+    if (hopeless.contains({placed, state})) return false;
     // The earliest return among those still to be placed: whoever was called after it cannot come next.
     Position end = kForever;
     for (size_t i = 0; i < operations.size(); ++i) {
@@ -96,6 +104,7 @@ struct Search {
       State next = state;
       if (perform(op, next, values) && from(next, placed | 1u << i)) return true;
     }
+    hopeless.emplace(placed, state);
     return false;
   }
 };
@@ -103,7 +112,7 @@ struct Search {
 }  // namespace
 
 std::optional<bool> linearizable_by_brute_force(std::span<const Operation> operations, const Interner& values,
-                                                std::span<const ValueId> initial, bool any_state) {
+                                                std::span<const ValueId> initial, bool any_state, uint64_t* steps) {
   if (operations.size() > kBruteForceOperations) return std::nullopt;
   std::set<State> starts;
   for (ValueId id : initial) starts.insert(text_of(id, values));
@@ -126,10 +135,9 @@ std::optional<bool> linearizable_by_brute_force(std::span<const Operation> opera
     }
   }
   Search search{operations, values};
-  for (const State& start : starts) {
-    if (search.from(start, 0)) return true;
-  }
-  return false;
+  const bool found = std::ranges::any_of(starts, [&](const State& start) { return search.from(start, 0); });
+  if (steps != nullptr) *steps += search.steps;
+  return found;
 }
 
 }  // namespace mneme::check

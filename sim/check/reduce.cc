@@ -10,6 +10,11 @@
 namespace mneme::check {
 namespace {
 
+constexpr uint64_t kMostSteps = 10'000'000;  // of all searches together
+constexpr uint64_t kMostStepsOfOne = 2'000'000;
+// Where next to nothing is known, either the search is empty at once or there are too many orders to see their end.
+constexpr uint64_t kMostStepsOfAlone = 50'000;
+
 class Reducer {
  public:
   Reducer(const KeyView& key, OpId failing, const Trace& trace, const Budget& budget)
@@ -38,7 +43,8 @@ class Reducer {
       if (core_.operations.size() >= large.operations.size()) core_ = std::move(large);
     }
     std::optional<bool> possible =
-        linearizable_by_brute_force(core_.operations, *key_.values, core_.from, core_.from_any_state);
+        linearizable_by_brute_force(core_.operations, *key_.values, core_.from, core_.from_any_state, &steps_);
+    core_.steps = steps_;
     core_.confirmed = possible.has_value() && !*possible;
     return std::move(core_);
   }
@@ -50,7 +56,7 @@ class Reducer {
     op.ret = kForever;
   }
 
-  bool impossible(const Core& core) {
+  bool impossible(const Core& core, uint64_t most_steps) {
     if (allowance_ == 0) return false;
     allowance_ -= std::min<uint64_t>(allowance_, 20 * core.operations.size());
     std::vector<ValueId> initial = core.from;
@@ -65,8 +71,9 @@ class Reducer {
       if (answer != UniqueAnswer::kNotApplicable) return answer == UniqueAnswer::kViolation;
     }
     Prepared prepared(view);
-    budget_.steps = std::min<uint64_t>(2'000'000, allowance_);
+    budget_.steps = std::min(most_steps, allowance_);
     Found found = search(prepared, budget_);
+    steps_ += found.steps;
     allowance_ -= std::min(allowance_, found.steps);
     return found.answer == Answer::kViolation;
   }
@@ -93,7 +100,7 @@ class Reducer {
     for (size_t i = 0; i < alone.ids.size(); ++i) {
       if (alone.ids[i] != failing_) weaken(alone.operations[i]);
     }
-    return take_if_impossible(std::move(alone));
+    return take_if_impossible(std::move(alone), kMostStepsOfAlone);
   }
 
   // Only what was open at `begin` or called later.
@@ -110,9 +117,9 @@ class Reducer {
     return out;
   }
 
-  bool take_if_impossible(Core core) {
+  bool take_if_impossible(Core core, uint64_t most_steps = kMostStepsOfOne) {
     drop_what_tells_nothing(core);
-    if (!impossible(core)) return false;
+    if (!impossible(core, most_steps)) return false;
     core_ = std::move(core);
     return true;
   }
@@ -193,7 +200,8 @@ class Reducer {
   Budget budget_;
   Core core_;
   UniqueScratch scratch_;
-  uint64_t allowance_ = 30'000'000;  // work, in steps of searches
+  uint64_t allowance_ = kMostSteps;  // what is left, making ready included
+  uint64_t steps_ = 0;
 };
 
 }  // namespace

@@ -22,6 +22,7 @@ struct Core {
   bool from_any_state = false;  // anything: `from` is empty
   bool from_start = true;       // `from` is what it held at the very first
   bool confirmed = false;       // small enough, and found impossible, by brute force
+  uint64_t steps = 0;           // of searches and of brute force, that it took
 };
 
 // What the key can have held right after each return of a history; empty where that could not be told.
