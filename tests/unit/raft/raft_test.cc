@@ -332,7 +332,10 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
       REQUIRE_FALSE(violation);
     };
     for (; n < 200; ++n) {
-      Message m = f.from(1 + random(6), static_cast<MessageType>(random(16)), random(6));
+      // Drawn one by one: arguments are evaluated in any order.
+      const uint64_t from = 1 + random(6);
+      const auto type = static_cast<MessageType>(random(16));
+      Message m = f.from(from, type, random(6));
       auto position = [&] {
         return LogPosition{LogIndex(random(40) == 0 ? ~0ull >> random(4) : random(8)), Term(random(5))};
       };
@@ -344,7 +347,10 @@ TEST_CASE("no message of any content makes a replica fail or contradict itself",
       m.round = random(4);
       m.rest = random(2) == 0;
       uint64_t index = m.log.index.value;
-      for (uint64_t k = random(4); k > 0; --k) m.entries.push_back(entry(++index + (random(20) == 0), 1 + random(5)));
+      for (uint64_t k = random(4); k > 0; --k) {
+        const uint64_t at = ++index + (random(20) == 0);
+        m.entries.push_back(entry(at, 1 + random(5)));
+      }
       if (m.type != MessageType::kAppend && random(8) != 0) m.entries.clear();
       if (m.type == MessageType::kSnapshot && random(8) != 0) m.entries.assign(1, entry(m.log.index.value, 1));
       for (Entry& e : m.entries) {

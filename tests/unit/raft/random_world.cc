@@ -25,13 +25,13 @@ RandomWorld::RandomWorld(uint64_t seed, WorldOptions options, TestProbes& probes
       replicas_(options.replicas),
       lives_(options.replicas) {
   // Each seed has a character of its own: a world with everything wrong at once gets nowhere.
-  loss_ = random(2) * random(200);
-  duplication_ = random(2) * random(100);
-  slow_ = random(2) * random(200);
+  loss_ = sometimes(200);
+  duplication_ = sometimes(100);
+  slow_ = sometimes(200);
   crash_ = 100 + random(400);
   slow_disk_ = between(1ms, 60ms);
   storm_ = random(3) == 0;
-  hunt_ = random(2) * random(900);
+  hunt_ = sometimes(900);
   Config config;
   const size_t founders = options.founders == 0 ? options.replicas : options.founders;
   for (size_t i = 0; i < founders; ++i) config.voters.push_back(ReplicaId(i + 1));

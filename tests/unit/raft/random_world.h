@@ -93,6 +93,11 @@ class RandomWorld {
 
   uint64_t random();
   uint64_t random(uint64_t below) { return random() % below; }
+  // In half of all cases 0. (Which factor of a product is drawn first is for each compiler to say.)
+  uint64_t sometimes(uint64_t below) {
+    const uint64_t drawn = random(below);
+    return random(2) * drawn;
+  }
   bool chance_in(uint64_t per_mille) { return random(1000) < per_mille; }
   Duration between(Duration low, Duration high);
   void violate(std::string sentence);
