@@ -48,6 +48,9 @@ std::string number_in(std::string_view text) {
   return std::string(!text.empty() && (text[0] == 'n' || text[0] == 'N') ? text.substr(1) : text);
 }
 
+// For people, as plans and `status` call it; by its number as an operator gives it.
+std::string shard_named(const std::string& number) { return number == "1" ? "the shard map" : "shard " + number; }
+
 // One line on a terminal that changes in place; nothing elsewhere.
 class Progress {
  public:
@@ -101,7 +104,8 @@ int wait_for_founding(Context& context) {
     else
       for (const Json& shard : all->map["shards"])
         if (!all->leader_of(shard["group"]))
-          missing.push_back(fmt::format("nobody leads shard {} yet", shard["group"].get<uint64_t>()));
+          missing.push_back(
+              fmt::format("nobody leads {} yet", shard_named(std::to_string(shard["group"].get<uint64_t>()))));
     if (missing.empty()) {
       const size_t shards = all->map["shards"].size() - 1;
       const uint64_t copies = all->map["copies"];
@@ -198,24 +202,24 @@ int split(Context& context) {
     command.insert(command.end(), {"AT", std::to_string(context.flags.at)});
     where = fmt::format("at slot {}", context.flags.at);
   }
-  return operate(context, command, fmt::format("split shard {} {}", shard, where));
+  return operate(context, command, fmt::format("split {} {}", shard_named(shard), where));
 }
 
 int move(Context& context) {
   const std::string shard = number_in(context.flags.shard), from = number_in(context.flags.from),
                     to = number_in(context.flags.to);
   return operate(context, {"MNEME.MOVE", shard, "FROM", from, "TO", to},
-                 fmt::format("move shard {} from n{} to n{}", shard, from, to));
+                 fmt::format("move {} from n{} to n{}", shard_named(shard), from, to));
 }
 
 int transfer(Context& context) {
   const std::string shard = number_in(context.flags.shard), to = number_in(context.flags.to);
-  return operate(context, {"MNEME.TRANSFER", shard, to}, fmt::format("hand shard {} to n{}", shard, to));
+  return operate(context, {"MNEME.TRANSFER", shard, to}, fmt::format("hand {} to n{}", shard_named(shard), to));
 }
 
 int add(Context& context) {
   const std::string shard = number_in(context.flags.shard), to = number_in(context.flags.to);
-  return operate(context, {"MNEME.ADD", shard, to}, fmt::format("add a replica of shard {} on n{}", shard, to));
+  return operate(context, {"MNEME.ADD", shard, to}, fmt::format("add a replica of {} on n{}", shard_named(shard), to));
 }
 
 // --- The whole cluster
@@ -385,7 +389,7 @@ int remove(Context& context) {
   if (!context.flags.shard.empty()) {
     const std::string shard = number_in(context.flags.shard);
     return operate(context, {"MNEME.REMOVE", shard, id},
-                   fmt::format("remove the replica of shard {} on n{}", shard, id));
+                   fmt::format("remove the replica of {} on n{}", shard_named(shard), id));
   }
   const Instant begun = context.asker.now();
   auto map = context.asker.map();

@@ -49,14 +49,14 @@ class Planner {
 
   const NodeView& node(size_t number) const { return at_.nodes()[number]; }
   uint64_t id(size_t node) const { return at_.nodes()[node].id.value; }
-  uint64_t group(size_t shard) const { return at_.shards()[shard].shard->group().value; }
+  std::string name(size_t shard) const { return name_of_shard(at_.shards()[shard].shard->group()); }
   const std::vector<size_t>& voters(size_t shard) const { return at_.shards()[shard].voters; }
   // For the bandwidth of its leader, which sends the copy.
   bool may_change(size_t shard) const { return at_.shards()[shard].changeable && at_.leader_free(shard); }
 
   Action move(size_t from, size_t to) const { return {ActionKind::kMove, node(from).id, node(to).id}; }
   std::string moves(size_t shard, size_t from, size_t to) const {
-    return fmt::format("move shard {} from n{} to n{}", group(shard), id(from), id(to));
+    return fmt::format("move {} from n{} to n{}", name(shard), id(from), id(to));
   }
 
   // Where a copy is best: with few others in its rack, at most `most`, then where there is least. None while the nodes
@@ -82,10 +82,10 @@ class Planner {
       const bool silent = operation->step == Step::kTransfer ? !to.reachable : to.lost;
       const bool unwanted = to.draining && operation->step == Step::kAddLearner;
       if (!silent && !unwanted) continue;
-      plan_.give_up.push_back(
-          {view.shard->group(), operation->id, operation->step,
-           fmt::format("abandon operation {} on shard {} ({}): n{} {}", operation->id.value, view.shard->group().value,
-                       text_of(operation->action), to.id.value, silent ? "is silent" : "is draining")});
+      plan_.give_up.push_back({view.shard->group(), operation->id, operation->step,
+                               fmt::format("abandon operation {} on {} ({}): n{} {}", operation->id.value,
+                                           name_of_shard(view.shard->group()), text_of(operation->action), to.id.value,
+                                           silent ? "is silent" : "is draining")});
     }
   }
 
@@ -129,8 +129,8 @@ class Planner {
     if (view.has_majority) return;
     const auto reachable =
         std::count_if(view.voters.begin(), view.voters.end(), [&](size_t n) { return node(n).reachable; });
-    obstacle(fmt::format("shard {} cannot be changed: of its {} voters {} are heard of", group(shard),
-                         view.voters.size(), reachable));
+    obstacle(fmt::format("{} cannot be changed: of its {} voters {} are heard of", name(shard), view.voters.size(),
+                         reachable));
   }
 
   Try mend(size_t shard) {
@@ -147,9 +147,9 @@ class Planner {
       const uint64_t seconds = silence_of(node(voter).id) / 1000;
       if (voters(shard).size() > map_.copies())
         return Try({{ActionKind::kRemove, node(voter).id, {}},
-                    fmt::format("remove shard {} from n{}: it has {} copies of {} wanted, and n{} has been silent for "
+                    fmt::format("remove {} from n{}: it has {} copies of {} wanted, and n{} has been silent for "
                                 "{} s",
-                                group(shard), id(voter), voters(shard).size(), map_.copies(), id(voter), seconds)});
+                                name(shard), id(voter), voters(shard).size(), map_.copies(), id(voter), seconds)});
       if (!at_.leader_free(shard)) return {};
       if (auto target = place_for(shard, voter))
         return Try({move(voter, *target),
@@ -163,7 +163,7 @@ class Planner {
     if (voters(shard).size() >= map_.copies() || !at_.leader_free(shard)) return {};
     if (auto target = place_for(shard, {}))
       return Try({{ActionKind::kAdd, {}, node(*target).id},
-                  fmt::format("add a copy of shard {} on n{}: it has {} of {} wanted", group(shard), id(*target),
+                  fmt::format("add a copy of {} on n{}: it has {} of {} wanted", name(shard), id(*target),
                               voters(shard).size(), map_.copies())});
     report_no_place(shard, "add a missing copy");
     return {};
@@ -177,7 +177,7 @@ class Planner {
       if (at_.shards()[shard].leader == voter)
         if (auto heir = lightest_leader(shard))
           return Try({{ActionKind::kTransfer, {}, node(*heir).id},
-                      fmt::format("have n{} lead shard {}: n{} is draining", id(*heir), group(shard), id(voter))});
+                      fmt::format("have n{} lead {}: n{} is draining", id(*heir), name(shard), id(voter))});
       if (auto target = place_for(shard, voter))
         return Try({move(voter, *target), fmt::format("{}: n{} is draining", moves(shard, voter, *target), id(voter))});
       report_no_place(shard, "move its copy off a draining node");
@@ -198,7 +198,7 @@ class Planner {
       if (!worst || badness(voter) > badness(*worst)) worst = voter;
     }
     return Try({{ActionKind::kRemove, node(*worst).id, {}},
-                fmt::format("remove shard {} from n{}: it has {} copies of {} wanted", group(shard), id(*worst),
+                fmt::format("remove {} from n{}: it has {} copies of {} wanted", name(shard), id(*worst),
                             voters(shard).size(), map_.copies())});
   }
 
@@ -207,8 +207,8 @@ class Planner {
     for (const Member& member : at_.shards()[shard].shard->configuration())
       if (member.role == Role::kLearner)
         return Try({{ActionKind::kRemove, member.replica.node, {}},
-                    fmt::format("remove shard {} from n{}: its copy there has no vote and nothing needs it",
-                                group(shard), member.replica.node.value)});
+                    fmt::format("remove {} from n{}: its copy there has no vote and nothing needs it", name(shard),
+                                member.replica.node.value)});
     return {};
   }
 
@@ -220,8 +220,7 @@ class Planner {
 
   void report_no_place(size_t shard, std::string_view what) {
     if (plan_.obstacles.size() < kMaxObstacles && !at_.has_room(shard, {}, SIZE_MAX))
-      obstacle(fmt::format("shard {} waits for a node to {}: none that is up is without one; add a node", group(shard),
-                           what));
+      obstacle(fmt::format("{} waits for a node to {}: none that is up is without one; add a node", name(shard), what));
   }
 
   // Spreading over racks: from one with several copies to one with at least two fewer.
@@ -252,9 +251,9 @@ class Planner {
       if ((!large && !busy) || shard.slots.size() < 2 || !may_change(i)) continue;
       const uint16_t middle = shard.slots.nth(shard.slots.size() / 2);
       propose(i, {ActionKind::kSplit, {}, {}, middle},
-              large ? fmt::format("split shard {} at slot {}: it has {} MiB, the limit is {}", group(i), middle,
+              large ? fmt::format("split {} at slot {}: it has {} MiB, the limit is {}", name(i), middle,
                                   shard.last.bytes >> 20, options_.split_bytes >> 20)
-                    : fmt::format("split shard {} at slot {}: it has {} writes/s, the limit is {}", group(i), middle,
+                    : fmt::format("split {} at slot {}: it has {} writes/s, the limit is {}", name(i), middle,
                                   shard.last.writes_per_second, options_.split_writes_per_second));
     }
   }
@@ -324,8 +323,8 @@ class Planner {
         if (!to || !worth(mean, node(from).leader_weight, node(*to).leader_weight, at_.shards()[shard].leader_weight))
           continue;
         std::string reason =
-            fmt::format("have n{} lead shard {} instead of n{}: n{} leads {}, n{} leads {}, the mean is {}", id(*to),
-                        group(shard), id(from), id(from), node(from).leads, id(*to), node(*to).leads, at_.mean_leads());
+            fmt::format("have n{} lead {} instead of n{}: n{} leads {}, n{} leads {}, the mean is {}", id(*to),
+                        name(shard), id(from), id(from), node(from).leads, id(*to), node(*to).leads, at_.mean_leads());
         propose(shard, {ActionKind::kTransfer, {}, node(*to).id}, std::move(reason));
       }
     }

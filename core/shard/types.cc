@@ -70,6 +70,10 @@ std::string_view name_of(Outcome outcome) {
   return "unknown";
 }
 
+std::string name_of_shard(GroupId group) {
+  return group == kMetaGroup ? "the shard map" : fmt::format("shard {}", group.value);
+}
+
 std::string text_of(const Action& action) {
   switch (action.kind) {
     case ActionKind::kSplit: return fmt::format("split at slot {}", action.at);

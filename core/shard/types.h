@@ -159,6 +159,8 @@ struct Shard {
 [[nodiscard]] std::string_view name_of(Step step);
 [[nodiscard]] std::string_view name_of(Role role);
 [[nodiscard]] std::string_view name_of(Outcome outcome);
+// For people: "shard 12", and of the meta group, which is a shard to nobody else, "the shard map".
+[[nodiscard]] std::string name_of_shard(GroupId group);
 // "move n3 to n7", "split at slot 8192".
 [[nodiscard]] std::string text_of(const Action& action);
 

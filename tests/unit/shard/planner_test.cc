@@ -338,7 +338,7 @@ TEST_CASE("a new node is given replicas, and says why", "[shard]") {
   Plan planned = plan(map, heard(map));
   REQUIRE(planned.operations.size() == 2);  // as many as it may get at once
   CHECK(planned.operations[0].command.action.target == NodeId(7));
-  has(planned.operations[0].reason, "move shard 1 from n1 to n7: n1 has 30 replicas, n7 has 0, the mean is 25");
+  has(planned.operations[0].reason, "move the shard map from n1 to n7: n1 has 30 replicas, n7 has 0, the mean is 25");
   for (Proposal& proposal : planned.operations) accept(map, proposal.command);
   // What is under way counts as done: nothing more for it now.
   CHECK(plan(map, heard(map)).operations.empty());
@@ -357,7 +357,8 @@ TEST_CASE("leaders are balanced among those who hold a copy", "[shard]") {
     Plan planned = plan(map, heard(map));
     if (planned.operations.empty()) break;
     if (round == 0)
-      has(planned.operations[0].reason, "have n1 lead shard 1 instead of n2: n2 leads 30, n1 leads 0, the mean is 10");
+      has(planned.operations[0].reason,
+          "have n1 lead the shard map instead of n2: n2 leads 30, n1 leads 0, the mean is 10");
     for (Proposal& proposal : planned.operations) {
       CHECK(proposal.command.action.kind == ActionKind::kTransfer);
       carry_out(map, proposal.command.group, proposal.command.action);
