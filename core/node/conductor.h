@@ -50,23 +50,27 @@ class Conductor {
     uint64_t writes_per_second = 0;
   };
 
+  static constexpr size_t kMaxToldAtOnce = 64;
+
+  // conductor.cc
   static bool is_busy(const replica::Replica& replica, const shard::Shard& shard);
   void wait(bool busy, uint64_t version);
+  Result<void> keep_planning();
+  std::vector<NodeId> silent_nodes() const;
+  void give_up(const shard::GiveUp& what);
   Result<void> keep_carrying_out();
-  Result<void> keep_telling();
   void carry_out(replica::Replica& replica, const shard::Shard& shard);
   void make_step(replica::Replica& replica, const shard::Operation& operation);
-  bool is_ready(const replica::Replica& replica, ReplicaId learner) const;
+  bool is_ready(const replica::Replica& replica, const shard::Replica& learner) const;
   bool can_go_on(const raft::Raft& raft, ReplicaId without, ReplicaId with) const;
+  // conductor_news.cc
   std::optional<shard::Report> report_of(const replica::Replica& replica);
   std::vector<shard::Command> news(bool& busy);
   bool has_no_news(const replica::Replica& replica, const shard::Shard& shard) const;
   void add_news(replica::Replica& replica, const shard::Shard& shard, std::vector<shard::Command>& news);
   bool worth_telling(const shard::Report& report, const shard::Shard& shard, const Told& told) const;
+  Result<void> keep_telling();
   void tell_and_log(const std::vector<shard::Command>& commands, Duration patience);
-  Result<void> keep_planning();
-  std::vector<NodeId> silent_nodes() const;
-  void give_up(const shard::GiveUp& what);
 
   Env& env_;
   const Config& config_;
