@@ -140,9 +140,9 @@ MapCache::Changes MapCache::changes_since(uint64_t version) {
     return {changes_[version] = std::make_shared<const std::string>(std::move(change))};
   }
   Changes changes;
-  for (auto taken = std::lower_bound(taken_.begin(), taken_.end(), version,
-                                     [](const Taken&one, uint64_t wanted) { return one.from < wanted; });
-       taken != taken_.end() && (!changes.empty() || taken->from == version); ++taken)
+  auto taken = std::lower_bound(taken_.begin(), taken_.end(), version,
+                                [](const Taken& one, uint64_t wanted) { return one.from < wanted; });
+  for (; taken != taken_.end() && (!changes.empty() || taken->from == version); ++taken)
     changes.push_back(taken->change);
   return changes;
 }
