@@ -274,6 +274,7 @@ Result<void> Groups::make(GroupId group, uint32_t generation) {
 Result<void> Groups::remove(GroupId group) {
   const std::shared_ptr<replica::Replica> replica = replicas_.at(group);
   const uint32_t generation = replica->id().generation();
+  // Its parent may be let go here; what that records of a checkpoint comes behind the removal, which follows at once.
   replica->retire();
   leaving_[group] = replica;
   replicas_.erase(group);

@@ -87,11 +87,11 @@ struct Config {
 // What the log and the checkpoint held when the node started.
 struct Durable {
   HardState hard_state;
-  LogPosition snapshot;        // where the log begins, the checkpoint's position; {0, 0}: none
+  LogPosition snapshot;        // where the log begins, a checkpoint's position; {0, 0}: at its beginning
   std::vector<Entry> entries;  // follow the snapshot without a gap
   bool suspect = false;
   bool newborn = false;         // it has had no life before, and so has promised no leader anything (leases)
-  Configuration configuration;  // the checkpoint's; without voters: none
+  Configuration configuration;  // of where the log begins; without voters: none
   LogIndex applied;             // known to be committed, and applied already; at most the snapshot's: nothing more
   bool unsaved = false;         // there is no checkpoint that could be sent, though the log begins after something
 };

@@ -79,8 +79,8 @@ struct Shared {
   Observer* observer = nullptr;  // may be null
 };
 
-// While one is there the replica begins no checkpoint, takes no snapshot, and keeps its part of the log where it is:
-// what it has applied can happen again after a crash.
+// While one is there what the replica has applied can happen again after a crash: it begins no checkpoint and keeps its
+// part of the log where it is. Whoever would give it a snapshot, or remove it, asks is_held() and waits.
 class Hold {
  public:
   explicit Hold(std::shared_ptr<Replica> replica);
@@ -95,7 +95,7 @@ class Hold {
 
 // What a replica begins with beyond what the log has of it.
 struct Beginning {
-  // The state where its log begins; null: its checkpoint's, to be loaded.
+  // The state where its log begins; null: its checkpoint's, to be loaded, or nothing.
   std::shared_ptr<kv::StateMachine> machine = nullptr;
   // Of the one that it was split off, for as long as it has no checkpoint of its own.
   std::unique_ptr<Hold> parent = nullptr;

@@ -53,7 +53,7 @@ class Table {
   };
   Result<void> apply_summary(ByteView records, SummaryRole role);
 
-  // From frames behind a cut: hard states, checkpoints and removals count, entries and marks do not.
+  // From frames behind a cut: state records count, but for marks, and entries do not.
   Result<void> salvage(ByteView records, bool summary);
   // The highest generation of the node's replicas of the group that were removed; nothing: none was.
   [[nodiscard]] std::optional<uint32_t> removed(GroupId group) const;
