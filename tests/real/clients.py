@@ -83,7 +83,7 @@ def python(port, nodes):
     require(r.mset({"{m}1": 1, "{m}2": 2}) and r.mget("{m}1", "{m}2", "{m}3") == ["1", "2", None], "mset and mget")
     require(r.append("s", "abc") == 3 and r.getrange("s", 1, 1) == "b" and r.strlen("s") == 3, "append, getrange, strlen")
     require(r.type("s") == "string" and r.exists("s", "a", "nothing") == 2 and r.delete("s", "nothing") == 1, "type, exists, delete")
-    keys = [redis.Redis(port=n.port).info("keyspace").get("db0", {}).get("keys", 0) for n in nodes]
+    keys = [redis.Redis(host="127.0.0.1", port=n.port).info("keyspace").get("db0", {}).get("keys", 0) for n in nodes]
     require(r.dbsize() == sum(keys), f"dbsize is what the leaders' INFO has together: {keys}")
     mode = "cluster" if len(nodes) > 1 else "standalone"
     require(r.info()["redis_mode"] == mode and r.config_get("maxmemory") == {"maxmemory": "0"}, "info and config_get")

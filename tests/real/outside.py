@@ -385,7 +385,7 @@ def whole_keyspace(client, nodes, keys):
     scanned = {k.decode() for k in client.scan_iter(count=1000)}
     require(scanned == everything, f"scan_iter has {len(scanned)} of {len(everything)} keys")
     for node in nodes:
-        plain = redis.Redis(port=node.port)
+        plain = redis.Redis(host="127.0.0.1", port=node.port)
         require(plain.dbsize() == len(everything), f"node {node.id}: DBSIZE is {plain.dbsize()} of {len(everything)}")
         scanned = [k.decode() for k in plain.scan_iter(count=1000)]
         require(sorted(scanned) == sorted(everything), f"node {node.id}: SCAN has each of {len(everything)} keys once")
