@@ -1,4 +1,5 @@
 // Followers that need entries which are gone (Raft 7). The files travel by the owner's hand; here only positions do.
+#include <algorithm>
 #include <utility>
 
 #include "core/raft/state.h"
@@ -6,8 +7,10 @@
 namespace mneme::raft {
 
 void send_snapshot(Core& c, Progress& p) {
-  if (c.checkpoint.index < c.log.base().index) {  // none covers what is gone: wait for one, asking at each heartbeat
-    p.probe_from(p.next);
+  // None covers what is gone. It waits for one, and asks at each heartbeat whether the follower got there by itself, as
+  // the child of a split does.
+  if (c.checkpoint.index < c.log.base().index) {
+    p.probe_from(std::max(p.next, c.log.base().index.next()));
     p.paused = true;
     return;
   }

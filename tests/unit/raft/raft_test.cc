@@ -315,6 +315,41 @@ TEST_CASE("a snapshot that gets lost without a word is sent again after a while,
   CHECK(snapshots() == 2);
 }
 
+// The child of a split, whose state every node has from its own half of the parent sooner or later.
+TEST_CASE("a follower that comes to have where the log begins needs no checkpoint of the leader's", "[raft]") {
+  TestDisk disk;
+  disk.base = {LogIndex(1), Term(1)};
+  disk.hard = {Term(1), ReplicaId()};
+  disk.unsaved = true;
+  Fixture f(3, disk);
+  f.lead();
+  Message reject = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  reject.reject = true;
+  reject.log = disk.base;
+  f.step(reject);
+  auto ask = [&] {
+    f.sent.clear();
+    f.replica.now = f.replica.now + 200ms;
+    f.raft().tick(f.replica.now);
+    f.settle();
+    f.step(f.from(2, MessageType::kHeartbeatReply, f.raft().term().value));
+    return std::count_if(f.sent.begin(), f.sent.end(), [&](const Message& m) {
+      return m.type == MessageType::kAppend && m.to == ReplicaId(2) && m.log == disk.base;
+    });
+  };
+  for (int n = 0; n < 3; ++n) {
+    CHECK(ask() == 1);
+    f.step(reject);
+  }
+  CHECK(f.raft().commit() == LogIndex(1));
+  CHECK(ask() == 1);
+  Message has = f.from(2, MessageType::kAppendReply, f.raft().term().value);
+  has.log = {f.raft().last_index(), f.raft().term()};
+  f.step(has);
+  CHECK(f.raft().commit() == has.log.index);
+  CHECK(std::none_of(f.sent.begin(), f.sent.end(), [](auto& m) { return m.type == MessageType::kSnapshot; }));
+}
+
 TEST_CASE("no message of any content makes a replica fail or contradict itself", "[raft]") {
   uint64_t state = 11;
   auto random = [&](uint64_t below) { return mix(state += 0x9e3779b97f4a7c15u) % below; };

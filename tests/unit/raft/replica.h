@@ -20,6 +20,7 @@ struct TestDisk {
   Configuration configuration;  // the checkpoint's at `base`; without voters: the group's first
   std::vector<Entry> entries;
   bool suspect = false;
+  bool unsaved = false;  // nothing can be sent of what is at `base`
 
   LogIndex last() const { return LogIndex(base.index.value + entries.size()); }
   bool holds(LogPosition position) const {
@@ -52,7 +53,14 @@ struct TestDisk {
   }
   // Loses up to `count` entries at the end.
   void lose(size_t count) { entries.resize(entries.size() - std::min(count, entries.size())); }
-  Durable durable() const { return {hard, base, entries, suspect, false, configuration}; }
+  Durable durable() const {
+    return {.hard_state = hard,
+            .snapshot = base,
+            .entries = entries,
+            .suspect = suspect,
+            .configuration = configuration,
+            .unsaved = unsaved};
+  }
 };
 
 struct TestReplica {
