@@ -104,6 +104,7 @@ class DiskState {
     uint64_t bytes = 0;
   };
   Contents contents(const std::string& directory) const;
+  uint64_t bytes_used() const;  // by all files, as set_space() counts them
   const DiskOptions& options() const { return options_; }
 
  private:
@@ -129,7 +130,6 @@ class DiskState {
   void settle(Inode& inode, uint64_t size_version, Choice choice, uint64_t cause);
   std::shared_ptr<Inode> pick_file(uint64_t cause) const;
   uint64_t pick_sector(const Inode& inode, uint64_t cause) const;
-  uint64_t bytes_used() const;
   uint64_t room(const Inode& inode) const;  // how large the file may get
   bool has_room_for_entry() const { return !full_ && (space_ == UINT64_MAX || bytes_used() < space_); }
 

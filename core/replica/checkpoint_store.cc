@@ -13,8 +13,9 @@ constexpr std::string_view kPrefix = "checkpoint-";
 constexpr std::string_view kPartSuffix = ".part";
 constexpr size_t kReadBytes = 256 * limits::kKiB;
 
-// 0: not a checkpoint's name.
+// Of a checkpoint, or a part of one. 0: it is neither's name.
 uint64_t id_of(std::string_view name) {
+  if (name.ends_with(kPartSuffix)) name.remove_suffix(kPartSuffix.size());
   if (!name.starts_with(kPrefix)) return 0;
   name.remove_prefix(kPrefix.size());
   uint64_t id = 0;
@@ -32,14 +33,7 @@ Result<void> CheckpointStore::open(uint64_t current) {
   const size_t slash = directory_.rfind('/');
   TRY(env_.disk.sync_dir(slash == std::string::npos ? "" : directory_.substr(0, slash)));
   last_id_ = std::max(last_id_, current);
-  for (const std::string& name : TRY(env_.disk.list(directory_))) {
-    if (name.ends_with(kPartSuffix)) {
-      last_id_ = std::max(last_id_, id_of(std::string_view(name).substr(0, name.size() - kPartSuffix.size())));
-      TRY(env_.disk.remove(directory_ + "/" + name));
-    } else {
-      last_id_ = std::max(last_id_, id_of(name));
-    }
-  }
+  for (const std::string& name : TRY(env_.disk.list(directory_))) last_id_ = std::max(last_id_, id_of(name));
   const std::shared_ptr<Keep> keep = this->keep(current);
   return remove_others();
 }

@@ -24,7 +24,7 @@ class CheckpointStore {
  public:
   CheckpointStore(Env& env, std::string directory) : env_(env), directory_(std::move(directory)) {}
 
-  // Makes the directory, removes unfinished files, and every checkpoint but `current` (0: none). Suspends.
+  // Makes the directory, and removes every file of a checkpoint but `current`'s (0: none). Suspends.
   Result<void> open(uint64_t current);
   // Reads and checks a checkpoint. kCorrupt names the file. Suspends.
   Result<std::unique_ptr<kv::StateMachine>> load(uint64_t id, const raft::LogPosition& expected);
@@ -46,11 +46,12 @@ class CheckpointStore {
   std::shared_ptr<Keep> keep(uint64_t id) { return std::make_shared<Keep>(kept_, id); }
   // With an id of its own.
   std::shared_ptr<Keep> keep_next() { return keep(++last_id_); }
-  // Removes the files that nobody keeps. Suspends.
+  // Removes the files, and parts of files, that nobody keeps. Suspends.
   Result<void> remove_others();
   std::string path(uint64_t id) const;
 
-  // A file on the way to be checkpoint `id`. Destroying it without finish() leaves the part, which open() removes.
+  // A file on the way to be checkpoint `id`. Without finish() the part stays until remove_others(), and whoever writes
+  // it keeps its id.
   class Part {
    public:
     // Appends. Suspends.

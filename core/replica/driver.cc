@@ -58,6 +58,7 @@ Result<void> Driver::run_checkpoints() {
     // Full disks may have room again later; anything else means that the disk cannot be trusted.
     if (taken.error().code != ErrorCode::kNoSpace) return taken;
     env_.trace.reached(Probe::disk_full_met);
+    TRY(replica->checkpoints_.remove_others());  // others may need the room more
     env_.clock.sleep_for(env_.scheduler, kNoSpacePause);
     if (!replica->retired()) wants_checkpoint(*replica);
   }

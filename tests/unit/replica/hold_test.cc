@@ -175,6 +175,35 @@ TEST_CASE("a child takes a checkpoint where it begins, and lets its parent go on
   });
 }
 
+TEST_CASE("a checkpoint that finds no room leaves nothing behind, and is taken when there is some", "[replica]") {
+  OneMachine one;
+  one.run([&] {
+    require(one.process([&](Env& env) {
+      return with_reactor(env, [&](Reactor& reactor, auto&) -> Result<void> {
+        const auto parent = TRY(reactor.open({.group = kGroup}));
+        TRY(lead(reactor, *parent));
+        auto hold = std::make_unique<Hold>(parent);
+        TRY(split(reactor, *parent));
+        record_birth(reactor);
+        sim::DiskState& disk = one.machine().disk();
+        disk.set_space(disk.bytes_used() + limits::kKiB);  // the child has some 2.5 KiB
+        const auto child = TRY(reactor.open({.group = kChild, .hard_state = {.term = Term(1)}, .checkpoint = kBirth},
+                                            {.machine = reactor.host.all.at(0).child, .parent = std::move(hold)}));
+        for (int i = 0; i < 5; ++i) reactor.sleep();
+        CHECK(one.world().probes()[static_cast<size_t>(Probe::disk_full_met)] >= 4);
+        CHECK(TRY(env.disk.list("group-2")).size() <= 1);
+        CHECK(parent->is_held());
+        disk.set_space(UINT64_MAX);
+        for (int i = 0; i < 3; ++i) reactor.sleep();
+        CHECK(child->checkpoint_id() != 0);
+        CHECK_FALSE(parent->is_held());
+        CHECK(TRY(env.disk.list("group-2")).size() == 1);
+        return {};
+      });
+    }));
+  });
+}
+
 TEST_CASE("after a crash the parent's log makes the child that has no checkpoint what it was", "[replica]") {
   OneMachine one;
   one.run([&] {
