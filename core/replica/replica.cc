@@ -34,6 +34,9 @@ Result<void> apply_to(kv::StateMachine& machine, const raft::Entry& entry, kv::R
   return {};
 }
 
+// About what the entry takes in the log.
+size_t log_bytes(const raft::Entry& entry) { return entry.payload_bytes() + 64; }
+
 // What is split off by entries that are applied before there is a replica.
 struct Splits final : kv::ReplySink {
   struct Split {
@@ -88,10 +91,12 @@ Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConf
   if (!machine->configuration().empty())
     durable.configuration = TRY(raft::decode_configuration(machine->configuration()));
   Splits splits;
+  size_t applied_bytes = 0;
   for (const raft::Entry& entry : durable.entries) {
     if (entry.index > beginning.committed) break;
     splits.now = {entry.index, entry.term};
     TRY(apply_to(*machine, entry, splits));
+    applied_bytes += log_bytes(entry);
   }
   env::log(env.trace, env::Level::kInfo, "replica", "term {}, checkpoint {}, log up to {}{}",
            durable.hard_state.term.value, durable.snapshot.index.value, last_position(durable).index.value,
@@ -99,9 +104,10 @@ Result<std::shared_ptr<Replica>> Replica::open(const Shared& shared, ReplicaConf
   auto replica = std::shared_ptr<Replica>(
       new Replica(shared, std::move(config), std::move(durable), recovered.checkpoint_id, std::move(beginning)));
   TRY(replica->checkpoints_.open(recovered.checkpoint_id));
+  replica->applied_bytes_ = applied_bytes;
   for (Splits::Split& split : splits.all)
     replica->host_.split(*replica, split.entry, split.request, std::move(split.child));
-  if (replica->parent_) replica->want_checkpoint();
+  if (replica->needs_checkpoint()) replica->want_checkpoint();
   replica->wake();
   return replica;
 }
@@ -325,6 +331,7 @@ void Replica::forget(Call& call) {
 
 void Replica::snapshot_received(raft::Message message, std::shared_ptr<CheckpointStore::Keep> checkpoint,
                                 std::shared_ptr<kv::StateMachine> machine) {
+  CHECK(!is_held());
   staged_.push_back({message.log, std::move(checkpoint), std::move(machine)});
   step(std::move(message));
 }
@@ -438,7 +445,7 @@ Result<void> Replica::apply(const std::vector<raft::Entry>& entries) {
     replying_ = waiting != proposed_.end() ? waiting->second : nullptr;
     TRY(apply_to(*machine_, entry, *this));
     const bool new_term = std::exchange(applied_term_, entry.term) < entry.term;
-    applied_bytes_ += entry.payload_bytes() + 64;
+    applied_bytes_ += log_bytes(entry);
     ++applied_entries_;
     if (Call* call = std::exchange(replying_, nullptr)) call->settle(Outcome::kDone);
     settle_applied(entry);
@@ -612,7 +619,7 @@ Hold::~Hold() { replica_->let_go(); }
 
 void Replica::let_go() {
   --holds_;
-  if (!retired_ && !is_held() && (parent_ || applied_bytes_ >= config_.checkpoint_log_bytes)) want_checkpoint();
+  if (!retired_ && !is_held() && needs_checkpoint()) want_checkpoint();
 }
 
 bool Replica::is_covered(LogIndex index) const {
@@ -654,7 +661,7 @@ Result<void> Replica::take_checkpoint() {
   env_.trace.reached(Probe::checkpoint_written);
   log_.batch().checkpoint(config_.group, position, id);
   auto durable = std::make_shared<fiber::Promise<bool>>(env_.scheduler);  // shared: this fiber may be cancelled first
-  log_.when_durable([this, checkpoint, durable] {
+  log_.when_durable([this, self = shared_from_this(), checkpoint, durable] {
     recorded_ = checkpoint;
     parent_ = nullptr;
     durable->set(true);

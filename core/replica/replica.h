@@ -138,7 +138,7 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   const raft::Raft& raft() const { return raft_; }
   const kv::StateMachine& machine() const { return *machine_; }
   CheckpointStore& checkpoints() { return checkpoints_; }
-  LogIndex checkpoint_index() const { return checkpoint_.index; }
+  LogIndex checkpoint_index() const { return checkpoint_id_ == 0 ? LogIndex() : checkpoint_.index; }
   uint64_t checkpoint_id() const { return checkpoint_id_; }  // of the newest that is complete; 0: none
   // Begins to hand leadership to the voter on that node, or, of 0, to the one that can best take it
   // (raft::Raft::transfer). kUnavailable: this replica does not lead, or hands over already; kInvalid: no such voter.
@@ -208,6 +208,7 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   void propose_time();
   void settle_applied(const raft::Entry& entry);
   void note_leader();
+  bool needs_checkpoint() const { return parent_ || applied_bytes_ >= config_.checkpoint_log_bytes; }
   void want_checkpoint() { driver_.wants_checkpoint(*this); }
   void let_go();
   bool is_covered(LogIndex index) const;
