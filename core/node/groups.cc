@@ -196,7 +196,7 @@ Groups::Wanted Groups::wanted(const shard::Shard& shard) const {
 Result<void> Groups::keep_replicas() {
   uint64_t followed = 0;
   for (;;) {
-    Instant until = awaited_.empty() ? kNever : env_.clock.now() + config_.heartbeat_interval;
+    Instant until = unsettled_.empty() ? kNever : env_.clock.now() + config_.heartbeat_interval;
     if (!newborn_.empty()) until = std::min(until, env_.clock.now() + kNewbornPatience);
     (void)fiber::with_deadline(env_.scheduler, env_.clock.timers(), until, [&]() -> Result<void> {
       work_.wait_until([&] { return !births_.empty() || map_.version() != followed; });
@@ -233,7 +233,10 @@ Result<void> Groups::follow(GroupId group, const shard::Shard& shard) {
     const uint32_t generation = here->second->id().generation();
     // Only a map that has given this replica out can have taken it away.
     if (wanted.generation != generation && generation < shard.last.next_generation) {
-      if (here->second->is_held()) return look_again(group);
+      if (here->second->is_held()) {
+        unsettled_.insert(group);
+        return {};
+      }
       TRY(remove(group));
     }
   }
@@ -251,17 +254,13 @@ Result<void> Groups::follow(GroupId group, const shard::Shard& shard) {
     }
   }
   // The directory of checkpoints is still in use.
-  if (auto leaving = leaving_.find(group); leaving != leaving_.end() && !leaving->second.expired())
-    return look_again(group);
+  if (auto leaving = leaving_.find(group); leaving != leaving_.end() && !leaving->second.expired()) {
+    unsettled_.insert(group);
+    return {};
+  }
   leaving_.erase(group);
   awaited_.erase(group);
   return make(group, wanted.generation);
-}
-
-Result<void> Groups::look_again(GroupId group) {
-  awaited_.try_emplace(group, env_.clock.now());
-  unsettled_.insert(group);
-  return {};
 }
 
 Result<void> Groups::make(GroupId group, uint32_t generation) {
@@ -273,6 +272,7 @@ Result<void> Groups::make(GroupId group, uint32_t generation) {
 
 Result<void> Groups::remove(GroupId group) {
   const std::shared_ptr<replica::Replica> replica = replicas_.at(group);
+  CHECK(!replica->is_held());
   const uint32_t generation = replica->id().generation();
   // Its parent may be let go here; what that records of a checkpoint comes behind the removal, which follows at once.
   replica->retire();
@@ -375,6 +375,9 @@ Result<void> Groups::open_recovered(std::vector<wal::GroupState> states) {
   for (wal::GroupState& state : states) {
     replica::Beginning beginning;
     if (state.origin) beginning = TRY(bear_again(state));
+    // It has gone on from what it was born with: nobody needs that, and it may be large.
+    if (!state.origin && (state.checkpoint.index || !state.entries.empty()))
+      std::erase_if(births_, [&](const Birth& each) { return each.child == state.group; });
     // Not of a state without entries, which is one that was lost just now.
     if (auto known = committed.find(state.group); known != committed.end() && !state.entries.empty())
       beginning.committed = known->second;

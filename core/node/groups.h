@@ -86,7 +86,6 @@ class Groups final : private replica::Host {
   Result<void> follow(GroupId group, const shard::Shard& shard);
   Result<void> keep_watch();  // the fiber that wakes resting replicas whose others are not heard of
   bool can_rest(const raft::Raft& raft) const;
-  Result<void> look_again(GroupId group);
   Result<void> make(GroupId group, uint32_t generation);
   Result<void> remove(GroupId group);
   Result<void> give_birth(Birth birth);
@@ -110,7 +109,7 @@ class Groups final : private replica::Host {
   std::deque<Birth> births_;
   std::map<GroupId, Instant> awaited_;  // since when the map has given a replica that a split here may yet make
   std::shared_ptr<const shard::Map> settled_ = std::make_shared<const shard::Map>();  // the map that was followed last
-  std::set<GroupId> unsettled_;         // to be looked at though the map has not changed them
+  std::set<GroupId> unsettled_;         // to be looked at again though the map has not changed them
   std::map<GroupId, Instant> newborn_;  // until when the children of shards that are led here stand for election
   std::map<GroupId, std::weak_ptr<replica::Replica>> leaving_;  // were removed; who works on one still holds it
   uint64_t followed_ = 0;  // the version of the map that work_ was last notified of
