@@ -124,6 +124,24 @@ class Decoder {
   std::optional<Error> error_;
 };
 
+// A list in the order of its ids, so that it has one encoding. Calls take(id, Value) with each value as it comes, until
+// one is refused. `what` names them: "nodes".
+template <class Value, class IdOf, class Take>
+void sorted_list(Decoder& c, size_t max, std::string_view what, IdOf id_of, Take take) {
+  uint32_t count = 0;
+  c.number(count);
+  if (count > max) c.refuse(ErrorCode::kTooLarge, "there are too many " + std::string(what));
+  decltype(id_of(Value())) last;
+  for (uint32_t i = 0; i < count && c.ok(); ++i) {
+    Value value;
+    fields(c, value);
+    if (i > 0 && id_of(value) <= last) c.refuse(ErrorCode::kCorrupt, std::string(what) + " are unsorted");
+    if (!c.ok()) return;
+    last = id_of(value);
+    take(last, std::move(value));
+  }
+}
+
 // A parameter that is `T` or `const T`.
 template <class U, class T>
 concept Of = std::same_as<std::remove_const_t<U>, T>;
@@ -188,6 +206,20 @@ void fields(auto& c, Of<Shard> auto& s) {
   c.slots(s.slots);
   fields(c, s.last);
   c.optional(s.operation, kEach);
+}
+
+// take(NodeId, Node)
+template <class Take>
+void list_of_nodes(Decoder& c, Take take) {
+  sorted_list<Node>(
+      c, limits::kMaxMembersEver, "nodes", [](const Node& node) { return node.id; }, take);
+}
+
+// take(GroupId, Shard)
+template <class Take>
+void list_of_shards(Decoder& c, Take take) {
+  sorted_list<Shard>(
+      c, kSlots + 1u, "shards", [](const Shard& shard) { return shard.group(); }, take);
 }
 
 void fields(auto& c, Of<Founder> auto& f) {

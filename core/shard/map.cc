@@ -167,32 +167,14 @@ Result<Map> Map::decode(std::string_view bytes) {
   c.id(map.next_node_);
   c.id(map.next_group_);
   c.id(map.next_operation_);
-  // Each list is sorted by id, so that a map has one encoding.
-  uint32_t nodes = 0;
-  c.number(nodes);
-  if (nodes > limits::kMaxMembersEver) c.refuse(ErrorCode::kTooLarge, "there are too many nodes");
-  for (uint32_t i = 0; i < nodes && c.ok(); ++i) {
-    Node node;
-    fields(c, node);
-    if (!map.nodes_.empty() && node.id <= map.nodes_.last_id()) c.refuse(ErrorCode::kCorrupt, "nodes are unsorted");
-    const NodeId id = node.id;
-    map.nodes_.set(id, std::move(node));
-  }
+  list_of_nodes(c, [&](NodeId id, Node node) { map.nodes_.set(id, std::move(node)); });
   if (map.cluster_) map.owners_.edit().resize(kSlots);
-  uint32_t shards = 0;
-  c.number(shards);
-  if (shards > kSlots + 1u) c.refuse(ErrorCode::kTooLarge, "there are too many shards");
-  for (uint32_t i = 0; i < shards && c.ok(); ++i) {
-    Shard shard;
-    fields(c, shard);
-    if (!map.shards_.empty() && shard.group() <= map.shards_.last_id())
-      c.refuse(ErrorCode::kCorrupt, "shards are unsorted");
-    if (map.owners_->empty() && !shard.slots.empty()) c.refuse(ErrorCode::kCorrupt, "there are shards and no cluster");
-    if (!c.ok()) break;
-    map.give_slots(shard.slots, shard.group());
-    const GroupId id = shard.group();
-    map.shards_.set(id, std::move(shard));
-  }
+  list_of_shards(c, [&](GroupId group, Shard shard) {
+    if (map.owners_->empty() && !shard.slots.empty())
+      return c.refuse(ErrorCode::kCorrupt, "there are shards and no cluster");
+    map.give_slots(shard.slots, group);
+    map.shards_.set(group, std::move(shard));
+  });
   TRY(c.finish(kWhat));
   if (auto wrong = map.check()) return fail(ErrorCode::kCorrupt, fmt::format("{}: {}", kWhat, *wrong));
   return map;

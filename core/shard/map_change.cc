@@ -69,37 +69,23 @@ Result<Map> Map::with_change(std::string_view bytes) const {
                  map.next_operation_ < next_operation_))
     c.refuse(ErrorCode::kCorrupt, "it leads back");
 
-  uint32_t nodes = 0;
-  c.number(nodes);
-  if (nodes > limits::kMaxMembersEver) c.refuse(ErrorCode::kTooLarge, "there are too many nodes");
+  bool nodes = false;
   bool removes = false;
-  NodeId last_node;
-  for (uint32_t i = 0; i < nodes && c.ok(); ++i) {
-    Node node;
-    fields(c, node);
-    if (node.id <= last_node) c.refuse(ErrorCode::kCorrupt, "nodes are unsorted");
+  list_of_nodes(c, [&](NodeId id, Node node) {
+    nodes = true;
     removes |= node.state == NodeState::kRemoved;
-    last_node = node.id;
-    map.nodes_.set(last_node, std::move(node));
-  }
-  uint32_t shards = 0;
-  c.number(shards);
-  if (shards > kSlots + 1u) c.refuse(ErrorCode::kTooLarge, "there are too many shards");
+    map.nodes_.set(id, std::move(node));
+  });
   std::vector<GroupId> changed;
-  for (uint32_t i = 0; i < shards && c.ok(); ++i) {
-    Shard shard;
-    fields(c, shard);
-    const GroupId group = shard.group();
-    if (!changed.empty() && group <= changed.back()) c.refuse(ErrorCode::kCorrupt, "shards are unsorted");
-    if (!c.ok()) break;
+  list_of_shards(c, [&](GroupId group, Shard shard) {
     changed.push_back(group);
     map.shards_.set(group, std::move(shard));
-  }
+  });
   TRY(c.finish(kWhat));
 
   auto corrupt = [](std::string_view why) { return fail(ErrorCode::kCorrupt, fmt::format("{}: {}", kWhat, why)); };
   TRY(map.take_slots(shards_, changed));
-  if (nodes > 0 || map.copies_ != copies_)
+  if (nodes || map.copies_ != copies_)
     if (auto wrong = map.check_nodes()) return corrupt(*wrong);
   for (GroupId group : changed) {
     const Shard& shard = map.shards_.at(group);
