@@ -117,7 +117,7 @@ Result<void> Log::append_frame(Bytes& frame, const Bytes& state, uint32_t record
 
   // Before it is written: a record that recovery would refuse must not get into the log.
   const auto applied = table_.apply(ByteView(frame).subspan(kFrameHeaderBytes), segments_.back().number);
-  CHECK(applied.has_value());
+  if (!applied) check_failed(applied.error().message.c_str(), __FILE_NAME__, __LINE__);
   FrameHeader header;
   header.sequence = next_sequence_;
   header.segment = segments_.back().number;

@@ -190,8 +190,10 @@ struct Recovery {
       const Image image = TRY(load(segment));
       const SegmentHeader* next = i + 1 < segments.size() ? &*segments[i + 1].decoded.header : nullptr;
       if (auto added = replay.add(image, *segment.decoded.header, segment.limit, next); !added)
-        return fail(added.error().code, fmt::format("{}: {}; restore the log from a backup or replace the node",
-                                                    path(segment.number), added.error().message));
+        return fail(added.error().code, fmt::format("{}: {}; {}", path(segment.number), added.error().message,
+                                                    added.error().code == ErrorCode::kUnsupported
+                                                        ? "start the newer program again"
+                                                        : "restore the log from a backup or replace the node"));
     }
     log.table_ = std::move(replay.table());
     cut = std::move(replay.cut());
