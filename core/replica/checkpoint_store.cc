@@ -28,18 +28,20 @@ uint64_t id_of(std::string_view name) {
 std::string CheckpointStore::path(uint64_t id) const { return fmt::format("{}/{}{:016x}", directory_, kPrefix, id); }
 
 Result<void> CheckpointStore::open(uint64_t current) {
-  TRY(env_.disk.make_dir(directory_));
-  // Even if it was there: a predecessor that was killed may not have synced it.
-  const size_t slash = directory_.rfind('/');
-  TRY(env_.disk.sync_dir(slash == std::string::npos ? "" : directory_.substr(0, slash)));
   last_id_ = std::max(last_id_, current);
-  for (const std::string& name : TRY(env_.disk.list(directory_))) last_id_ = std::max(last_id_, id_of(name));
+  for (const std::string& name : TRY(names())) last_id_ = std::max(last_id_, id_of(name));
   const std::shared_ptr<Keep> keep = this->keep(current);
   return remove_others();
 }
 
+Result<std::vector<std::string>> CheckpointStore::names() {
+  auto listed = env_.disk.list(directory_);
+  if (!listed && listed.error().code == ErrorCode::kNotFound) return std::vector<std::string>();
+  return listed;
+}
+
 Result<void> CheckpointStore::remove_others() {
-  for (const std::string& name : TRY(env_.disk.list(directory_))) {
+  for (const std::string& name : TRY(names())) {
     const uint64_t id = id_of(name);
     // Asked anew for each, because removing suspends.
     if (id == 0 || std::find(kept_->begin(), kept_->end(), id) != kept_->end()) continue;
@@ -80,6 +82,13 @@ Result<std::unique_ptr<kv::StateMachine>> CheckpointStore::load(uint64_t id, con
 }
 
 Result<std::unique_ptr<CheckpointStore::Part>> CheckpointStore::create(uint64_t id) {
+  if (!made_) {
+    TRY(env_.disk.make_dir(directory_));
+    // Even if it was there: a predecessor that was killed may not have synced it.
+    const size_t slash = directory_.rfind('/');
+    TRY(env_.disk.sync_dir(slash == std::string::npos ? "" : directory_.substr(0, slash)));
+    made_ = true;
+  }
   auto file = TRY(env_.disk.open(path(id) + std::string(kPartSuffix), env::OpenMode::kCreate));
   return std::unique_ptr<Part>(new Part(*this, id, std::move(file)));
 }

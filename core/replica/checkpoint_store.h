@@ -24,7 +24,7 @@ class CheckpointStore {
  public:
   CheckpointStore(Env& env, std::string directory) : env_(env), directory_(std::move(directory)) {}
 
-  // Makes the directory, and removes every file of a checkpoint but `current`'s (0: none). Suspends.
+  // Removes every file of a checkpoint but `current`'s (0: none). Suspends.
   Result<void> open(uint64_t current);
   // Reads and checks a checkpoint. kCorrupt names the file. Suspends.
   Result<std::unique_ptr<kv::StateMachine>> load(uint64_t id, const raft::LogPosition& expected);
@@ -71,12 +71,16 @@ class CheckpointStore {
     uint64_t offset_ = 0;
     uint64_t synced_ = 0;
   };
+  // Makes the directory with the first one, since a disk may have no room for even that. Suspends.
   Result<std::unique_ptr<Part>> create(uint64_t id);
 
  private:
+  Result<std::vector<std::string>> names();
+
   Env& env_;
   std::string directory_;
   uint64_t last_id_ = 0;
+  bool made_ = false;  // the directory is there, and durable
   std::shared_ptr<std::vector<uint64_t>> kept_ = std::make_shared<std::vector<uint64_t>>();
 };
 

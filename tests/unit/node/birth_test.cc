@@ -137,3 +137,50 @@ TEST_CASE("whenever all nodes lose power around a split, each half has everythin
   }
   CHECK(repeated > 0);
 }
+
+// While the disks have no room for a checkpoint, which the log does not need, children go without one. So each is made
+// again from its parent's log, and that one may be such a child itself.
+TEST_CASE("after a loss of power a child without a checkpoint has everything, and so does its own child", "[node]") {
+  Cluster cluster([&](Config& config) { config.shards = 1; });
+  cluster.run([&] {
+    REQUIRE(cluster.serves());
+    constexpr int kKeys = 24;
+    auto set = [&](const std::string& value) {
+      for (int i = 0; i < kKeys; ++i) {
+        const std::string key = fmt::format("k{}", i);
+        REQUIRE(cluster.within(30, [&] {
+          const auto reply = cluster.try_to_ask(1, {"SET", key, value});
+          return reply && reply->text == "OK";
+        }));
+      }
+    };
+    auto on_all = [&](auto&& action) {
+      cluster.in_world([&] {
+        for (uint64_t n = 1; n <= Cluster::kNodes; ++n) action(n);
+      });
+    };
+    set("first");
+    on_all([&](uint64_t n) { cluster.machine(n).disk().set_full(true); });
+    REQUIRE(cluster.outcome(4, cluster.begin(4, {"MNEME.SPLIT", "2", "AT", "8192"})) == "done");
+    set("second");
+    REQUIRE(cluster.within(10, [&] { return cluster.shard(4, kChild)["leader"] != 0; }));
+    REQUIRE(cluster.outcome(4, cluster.begin(4, {"MNEME.SPLIT", "3", "AT", "12288"})) == "done");
+    set("third");
+    for (const uint64_t child : {kChild, kChild + 1}) CHECK(cluster.replica(1, child)["checkpoint"] == 0);
+    on_all([&](uint64_t n) { cluster.machine(n).crash(sim::CrashKind::kPowerLoss); });
+    on_all([&](uint64_t n) {
+      cluster.machine(n).disk().set_full(false);
+      cluster.boot(n);
+    });
+    for (int i = 0; i < kKeys; ++i) {
+      const std::string key = fmt::format("k{}", i);
+      CHECK(cluster.within(30, [&] {
+        const auto reply = cluster.try_to_ask(1, {"GET", key});
+        return reply && reply->text == "third";
+      }));
+    }
+    CHECK(cluster.within(10, [&] { return cluster.replica(1, kChild + 1)["checkpoint"] != 0; }));
+  });
+  // Two of each of three nodes.
+  CHECK(cluster.world().probes()[static_cast<size_t>(Probe::split_repeated)] == 6);
+}
