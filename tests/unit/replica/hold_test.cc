@@ -102,6 +102,21 @@ void record_birth(Reactor& reactor) {
   done->wait();
 }
 
+// A parent that is held and has split; its child is recorded, and not there yet.
+Result<std::shared_ptr<Replica>> bearing(Reactor& reactor, std::unique_ptr<Hold>& hold) {
+  auto parent = TRY(reactor.open({.group = kGroup}));
+  TRY(lead(reactor, *parent));
+  hold = std::make_unique<Hold>(parent);
+  TRY(split(reactor, *parent));
+  record_birth(reactor);
+  return parent;
+}
+
+Result<std::shared_ptr<Replica>> open_child(Reactor& reactor, std::unique_ptr<Hold> hold) {
+  return reactor.open({.group = kChild, .hard_state = {.term = Term(1)}, .checkpoint = kBirth},
+                      {.machine = reactor.host.all.at(0).child, .parent = std::move(hold)});
+}
+
 void require(const Result<void>& result) {
   INFO((result ? "" : result.error().message));
   REQUIRE(result.has_value());
@@ -142,14 +157,9 @@ TEST_CASE("a child takes a checkpoint where it begins, and lets its parent go on
   one.run([&] {
     require(one.process([&](Env& env) {
       return with_reactor(env, [&](Reactor& reactor, auto&) -> Result<void> {
-        const auto parent = TRY(reactor.open({.group = kGroup}));
-        TRY(lead(reactor, *parent));
-        auto hold = std::make_unique<Hold>(parent);
-        TRY(split(reactor, *parent));
-        record_birth(reactor);
-        auto& born = reactor.host.all.at(0);
-        const auto child = TRY(reactor.open({.group = kChild, .hard_state = {.term = Term(1)}, .checkpoint = kBirth},
-                                            {.machine = born.child, .parent = std::move(hold)}));
+        std::unique_ptr<Hold> hold;
+        const auto parent = TRY(bearing(reactor, hold));
+        const auto child = TRY(open_child(reactor, std::move(hold)));
         CHECK(child->machine().table().record_count() > 0);
         CHECK(child->checkpoint_id() == 0);
         CHECK(parent->is_held());
@@ -180,15 +190,11 @@ TEST_CASE("a checkpoint that finds no room leaves nothing behind, and is taken w
   one.run([&] {
     require(one.process([&](Env& env) {
       return with_reactor(env, [&](Reactor& reactor, auto&) -> Result<void> {
-        const auto parent = TRY(reactor.open({.group = kGroup}));
-        TRY(lead(reactor, *parent));
-        auto hold = std::make_unique<Hold>(parent);
-        TRY(split(reactor, *parent));
-        record_birth(reactor);
+        std::unique_ptr<Hold> hold;
+        const auto parent = TRY(bearing(reactor, hold));
         sim::DiskState& disk = one.machine().disk();
         disk.set_space(disk.bytes_used() + limits::kKiB);  // the child has some 2.5 KiB
-        const auto child = TRY(reactor.open({.group = kChild, .hard_state = {.term = Term(1)}, .checkpoint = kBirth},
-                                            {.machine = reactor.host.all.at(0).child, .parent = std::move(hold)}));
+        const auto child = TRY(open_child(reactor, std::move(hold)));
         for (int i = 0; i < 5; ++i) reactor.sleep();
         CHECK(one.world().probes()[static_cast<size_t>(Probe::disk_full_met)] >= 4);
         CHECK(TRY(env.disk.list("group-2")).size() <= 1);
