@@ -123,7 +123,8 @@ class Chance {
   X(lease_read_answered)             \
   X(laggard_rewritten)               \
   X(split_repeated)                  \
-  X(split_lost)
+  X(split_lost)                      \
+  X(node_known_from_log)
 
 enum class Probe : uint16_t {
 #define X(name) name,

@@ -162,6 +162,18 @@ bool StateMachine::is_stale(BatchReader reader) {
   return false;
 }
 
+void StateMachine::change_map(shard::Map& map, std::string_view payload) {
+  auto reader = BatchReader::open(payload);
+  if (!reader) return;
+  CommandMeta meta;
+  std::vector<std::string_view> args;
+  while (reader->next(meta, args)) {
+    const CommandSpec* spec = find_spec(args);
+    if (spec == nullptr || spec->id != CommandId::kShardMap) continue;
+    if (auto command = shard::decode_command(args[1])) (void)map.apply(*command);
+  }
+}
+
 bool StateMachine::serves(const CommandSpec& spec, Args args) const {
   if (all_slots_ || needs_no_shard(spec)) return true;
   bool served = shard_.begun();

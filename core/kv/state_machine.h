@@ -97,6 +97,8 @@ class StateMachine {
   std::optional<uint16_t> middle_slot() const;
   // Empty until a cluster was founded in it.
   const shard::Map& map() const { return map_; }
+  // What the map, or one like it, is made into by the batch's commands that change it.
+  static void change_map(shard::Map& map, std::string_view payload);
   // Whether the command would be executed, as far as its keys tell. `args` passed check().
   bool serves(const CommandSpec& spec, Args args) const;
 

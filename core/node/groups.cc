@@ -46,6 +46,14 @@ std::shared_ptr<replica::Replica> Groups::hold(GroupId group) const {
   return found == replicas_.end() ? nullptr : found->second;
 }
 
+std::optional<shard::Node> Groups::logged_node(NodeId node) const {
+  const replica::Replica* meta = find(shard::kMetaGroup);
+  if (!meta) return std::nullopt;
+  const shard::Map map = meta->map_ahead();
+  const shard::Node* found = map.node(node);
+  return found ? std::optional(*found) : std::nullopt;
+}
+
 size_t Groups::bytes_used() const {
   size_t bytes = 0;
   for (const auto& [group, replica] : replicas_) bytes += replica->machine().bytes_used();

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -44,6 +45,9 @@ class Groups final : private replica::Host {
   replica::Replica* find(GroupId group) const;
   std::shared_ptr<replica::Replica> hold(GroupId group) const;
   const std::map<GroupId, std::shared_ptr<replica::Replica>>& all() const { return replicas_; }
+  // A node that the meta group's log here adds, though nobody has said yet that this is committed. Looks at all of the
+  // log that is not applied.
+  std::optional<shard::Node> logged_node(NodeId node) const;
 
   // The connection to that node broke; its process is no more; it is another one than before.
   void unreachable(NodeId node);

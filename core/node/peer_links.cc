@@ -32,9 +32,17 @@ Peers::Link& Peers::entry(const Member& member) {
   return **links_.insert(at, std::make_unique<Link>(env_.scheduler, member));
 }
 
-// The entry of a node that the map has; null: it has no such node, or not any more.
+std::optional<shard::Node> Peers::node_of(NodeId id) const {
+  if (const shard::Node* node = map_.map().node(id)) return *node;
+  if (!groups_) return std::nullopt;
+  auto node = groups_->logged_node(id);
+  if (node) env_.trace.reached(Probe::node_known_from_log);
+  return node;
+}
+
+// The entry of a node of the cluster; null: there is no such node, or not any more.
 Peers::Link* Peers::known(NodeId peer) {
-  const shard::Node* node = map_.map().node(peer);
+  const auto node = node_of(peer);
   if (!node || node->state == shard::NodeState::kRemoved || peer == identity_.node) return nullptr;
   if (Link* link = find(peer)) return link;
   auto address = env::parse_address(node->peer_address);

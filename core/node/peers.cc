@@ -137,7 +137,7 @@ Result<std::unique_ptr<env::Stream>> Peers::greet(const env::Address& address, c
 }
 
 Incarnation Peers::expected_incarnation(NodeId node) const {
-  if (const shard::Node* known = map_.map().node(node)) return known->incarnation;
+  if (const auto known = node_of(node)) return known->incarnation;
   return identity_.incarnation_of(node);
 }
 

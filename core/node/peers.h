@@ -81,6 +81,11 @@ class Peers final : public replica::Transport {
   Link* find(NodeId peer);
   const Link* find(NodeId peer) const;
   Link& entry(const Member& member);
+  // As the map has it, which is the newest that can be known: but after a loss of power of all nodes a map may be older
+  // than the log of the meta group, and those that elect its leader must find each other before anybody learns what is
+  // committed in it. Each configuration stands there behind what adds its nodes. A node that was never let in has no
+  // id to come with, whatever a log says.
+  std::optional<shard::Node> node_of(NodeId id) const;
   Link* known(NodeId peer);
   Link* use(NodeId peer);
   void keep(Link& link);

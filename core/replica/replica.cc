@@ -159,6 +159,14 @@ void Replica::retire() {
   parent_ = nullptr;
 }
 
+shard::Map Replica::map_ahead() const {
+  shard::Map map = machine_->map();
+  for (LogIndex index = machine_->applied().next(); index <= raft_.last_index(); index = index.next())
+    if (const raft::Entry& entry = raft_.entry_at(index); entry.kind == raft::EntryKind::kData)
+      kv::StateMachine::change_map(map, *entry.payload);
+  return map;
+}
+
 Result<void> Replica::turn() {
   raft_.tick(env_.clock.now());
   moved();

@@ -137,6 +137,8 @@ class Replica final : public std::enable_shared_from_this<Replica>, private Call
   ReplicaId id() const { return config_.raft.id; }
   const raft::Raft& raft() const { return raft_; }
   const kv::StateMachine& machine() const { return *machine_; }
+  // The shard map as it will be when all that the log has is applied, unless some of it is replaced before.
+  [[nodiscard]] shard::Map map_ahead() const;
   CheckpointStore& checkpoints() { return checkpoints_; }
   LogIndex checkpoint_index() const { return checkpoint_id_ == 0 ? LogIndex() : checkpoint_.index; }
   uint64_t checkpoint_id() const { return checkpoint_id_; }  // of the newest that is complete; 0: none

@@ -1,0 +1,45 @@
+// The map on a node's disk may be older than the configuration in the meta group's log, and until that group has a
+// leader nobody can have a newer one.
+#include "sim/machine.h"
+#include "tests/test.h"
+#include "tests/unit/node/cluster.h"
+
+using namespace mneme;
+using namespace mneme::node;
+
+TEST_CASE("after a loss of power a node is known from the log that added it, by those who need its vote", "[node]") {
+  Cluster cluster;
+  cluster.run([&] {
+    cluster.in_world([&] { cluster.machine(4).crash(sim::CrashKind::kKill); });
+    auto knows = [&](uint64_t node, size_t nodes) {
+      const auto reply = cluster.try_to_ask(node, {"MNEME.MAP"});
+      return reply && reply->kind == Reply::Kind::kBulk && Json::parse(reply->text)["nodes"].size() == nodes;
+    };
+    auto leads = [&](uint64_t group) { return cluster.shard(1, group)["leader"] != 0; };
+    REQUIRE(cluster.within(30, [&] { return knows(1, 3) && leads(1); }));
+    cluster.sleep(5s);
+    // From here on no map is saved by those who were there before.
+    cluster.in_world([&] {
+      for (uint64_t n = 1; n <= 3; ++n) cluster.machine(n).disk().set_full(true);
+      cluster.boot(4);
+    });
+    REQUIRE(cluster.serves());
+    REQUIRE(cluster.outcome(1, cluster.begin(1, {"MNEME.MOVE", "1", "FROM", "3", "TO", "4"})) == "done");
+    REQUIRE(cluster.holders(1, 1) == std::vector<uint64_t>{1, 2, 4});
+    cluster.in_world([&] {
+      for (uint64_t n = 1; n <= Cluster::kNodes; ++n) cluster.machine(n).crash(sim::CrashKind::kPowerLoss);
+    });
+    // Without node 2 the others of the group have to agree.
+    cluster.in_world([&] {
+      for (uint64_t n = 1; n <= 3; ++n) cluster.machine(n).disk().set_full(false);
+      for (const uint64_t n : {1, 3, 4}) cluster.boot(n);
+    });
+    CHECK(cluster.within(1, [&] { return knows(1, 3); }));
+    CHECK(cluster.within(30, [&] { return knows(1, 4) && knows(3, 4) && knows(4, 4); }));
+    CHECK(cluster.within(30, [&] {
+      const auto reply = cluster.try_to_ask(4, {"MNEME.MOVE", "2", "FROM", "3", "TO", "4"});
+      return reply && reply->kind == Reply::Kind::kInteger;
+    }));
+  });
+  CHECK(cluster.world().probes()[static_cast<size_t>(Probe::node_known_from_log)] > 0);
+}
