@@ -184,3 +184,72 @@ TEST_CASE("after a loss of power a child without a checkpoint has everything, an
   // Two of each of three nodes.
   CHECK(cluster.world().probes()[static_cast<size_t>(Probe::split_repeated)] == 6);
 }
+
+namespace {
+
+// Changes a byte of each record of a split in the log.
+Result<void> damage_splits(Env& env) {
+  size_t damaged = 0;
+  for (const std::string& name : TRY(env.disk.list("wal"))) {
+    const std::string path = "wal/" + name;
+    const Bytes bytes = TRY(env::read_file(env.disk, path, 64 * limits::kMiB));
+    const auto file = TRY(env.disk.open(path, env::OpenMode::kReadWrite));
+    const std::string_view text = as_text(ByteView(bytes));
+    for (size_t at = text.find("mneme.divide"); at != text.npos; at = text.find("mneme.divide", at + 1)) {
+      TRY(file->write_and_sync(at, as_bytes("M")));
+      ++damaged;
+    }
+  }
+  if (damaged == 0) return fail(ErrorCode::kNotFound, "no split in the log");
+  return {};
+}
+
+}  // namespace
+
+// Its log has the record of the child, and lost what to make it from.
+TEST_CASE("where the split of a child without a checkpoint is damaged, the others give the child", "[node]") {
+  Cluster cluster([&](Config& config) { config.shards = 1; });
+  cluster.run([&] {
+    REQUIRE(cluster.serves());
+    constexpr int kKeys = 24;
+    auto each_key = [&](uint64_t node, std::vector<std::string_view> words, std::string_view answer) {
+      for (int i = 0; i < kKeys; ++i) {
+        const std::string key = fmt::format("k{}", i);
+        std::vector<std::string_view> asked = words;
+        asked.insert(asked.begin() + 1, key);
+        INFO(asked[0] << " " << key);
+        CHECK(cluster.within(30, [&] {
+          const auto reply = cluster.try_to_ask(node, asked);
+          return reply && reply->text == answer;
+        }));
+      }
+    };
+    const uint64_t leader = cluster.shard(4, kParent)["leader"];
+    const uint64_t other = leader % 3 + 1;
+    const uint64_t third = other % 3 + 1;
+    auto fill = [&](bool full) {
+      for (uint64_t n = 1; n <= Cluster::kNodes; ++n) cluster.machine(n).disk().set_full(full);
+    };
+    each_key(leader, {"SET", "first"}, "OK");
+    cluster.in_world([&] { fill(true); });
+    REQUIRE(cluster.outcome(4, cluster.begin(4, {"MNEME.SPLIT", "2", "AT", "8192"})) == "done");
+    each_key(leader, {"SET", "second"}, "OK");
+    REQUIRE(cluster.replica(other, kChild)["checkpoint"] == 0);
+    cluster.in_world([&] { cluster.machine(other).crash(sim::CrashKind::kPowerLoss); });
+    cluster.in_world([&] { cluster.run_on(other, damage_splits); });
+    cluster.sleep(1s);
+    cluster.in_world([&] {
+      fill(false);
+      cluster.boot(other);
+    });
+    // Until it has the child back it counts for nothing; then it is needed.
+    CHECK(cluster.within(30, [&] {
+      const Json here = cluster.replica(other, kChild);
+      return here.is_object() && here["applied"] == cluster.replica(leader, kChild)["applied"];
+    }));
+    cluster.in_world([&] { cluster.machine(third).crash(sim::CrashKind::kKill); });
+    each_key(other, {"GET"}, "second");
+    each_key(other, {"SET", "third"}, "OK");
+  });
+  CHECK(cluster.world().probes()[static_cast<size_t>(Probe::split_lost)] == 1);
+}
