@@ -61,7 +61,7 @@ void judge(const KvLog& log, KvOracle& oracle, std::optional<Finding> finding, c
   if (hooks.white_box) {
     // The replicas' own order of commands is a witness that is there already, where a search might take minutes. It
     // says nothing of keys whose values expired; they are easy, or the verdict is inconclusive.
-    how.budget = {.steps = 4'000'000, .memory_bytes = 24 * limits::kMiB};
+    how.budget = {.steps = 16'000'000, .memory_bytes = 96 * limits::kMiB};
     uint64_t revision = 0;
     for (size_t record : oracle.order())
       if (ids[record] != kNoOperation) history.operations[ids[record]].revision = ++revision;
