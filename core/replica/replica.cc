@@ -161,7 +161,9 @@ void Replica::retire() {
 
 shard::Map Replica::map_ahead() const {
   shard::Map map = machine_->map();
-  for (LogIndex index = machine_->applied().next(); index <= raft_.last_index(); index = index.next())
+  LogIndex index = machine_->applied().next();
+  if (index < raft_.first_index()) return map;  // a snapshot is there, and not taken yet
+  for (; index <= raft_.last_index(); index = index.next())
     if (const raft::Entry& entry = raft_.entry_at(index); entry.kind == raft::EntryKind::kData)
       kv::StateMachine::change_map(map, *entry.payload);
   return map;
