@@ -152,18 +152,21 @@ bool Conductor::is_ready(const replica::Replica& replica, const shard::Replica& 
 // Whether a majority of the voters there would be has been heard of lately. A change that needs the agreement of those
 // who are gone is not made: nothing could be decided any more until they are back, not even to take it back. Who has
 // not answered this leader yet is not counted: what is heard of a node may have been on its way for long.
-bool Conductor::can_go_on(const raft::Raft& raft, ReplicaId without, ReplicaId with) const {
+Conductor::Prospect Conductor::prospect(const raft::Raft& raft, ReplicaId without, ReplicaId with) const {
   size_t voters = 0;
   size_t heard = 0;
+  size_t not_lost = 0;
   auto count = [&](ReplicaId id) {
+    const Duration silence = id.node() == identity_.node ? Duration(0) : peers_.silent_for(id.node());
     ++voters;
-    heard += id.node() == identity_.node ||
-             (raft.match_index(id) && peers_.silent_for(id.node()) < config_.election_timeout);
+    heard += id.node() == identity_.node || (raft.match_index(id) && silence < config_.election_timeout);
+    not_lost += silence < config_.lost_after;
   };
   for (ReplicaId id : raft.configuration().voters)
     if (id != without) count(id);
   if (with) count(with);
-  return heard > voters / 2;
+  if (heard > voters / 2) return Prospect::kGood;
+  return not_lost > voters / 2 ? Prospect::kNotNow : Prospect::kNone;
 }
 
 void Conductor::make_step(replica::Replica& replica, const shard::Operation& operation) {
@@ -172,8 +175,17 @@ void Conductor::make_step(replica::Replica& replica, const shard::Operation& ope
   const ReplicaId target = raft_id(operation.target);
   const bool adds = operation.step == shard::Step::kSwap || operation.step == shard::Step::kPromote;
   const bool removes = operation.step == shard::Step::kSwap || operation.step == shard::Step::kRemove;
-  if ((adds || removes) && !can_go_on(replica.raft(), removes ? source : ReplicaId(), adds ? target : ReplicaId()))
-    return;
+  if (adds || removes) {
+    const Prospect after = prospect(replica.raft(), removes ? source : ReplicaId(), adds ? target : ReplicaId());
+    if (after == Prospect::kNone) {
+      // While it is under way nothing else can be done to the shard, such as to replace those who are lost.
+      env::log(env_.trace, env::Level::kInfo, "shard",
+               "abandon operation {} on group {}, {}: too many of the voters that it would leave are lost",
+               operation.id.value, replica.group().value, shard::name_of(operation.step));
+      return replica.propose_internal(kv::raise_command(operation.epoch));
+    }
+    if (after != Prospect::kGood) return;
+  }
   if (adds && !is_ready(replica, operation.target)) return;
   Result<void> made;
   switch (operation.step) {

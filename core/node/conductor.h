@@ -62,7 +62,8 @@ class Conductor {
   void carry_out(replica::Replica& replica, const shard::Shard& shard);
   void make_step(replica::Replica& replica, const shard::Operation& operation);
   bool is_ready(const replica::Replica& replica, const shard::Replica& learner) const;
-  bool can_go_on(const raft::Raft& raft, ReplicaId without, ReplicaId with) const;
+  enum class Prospect : uint8_t { kGood, kNotNow, kNone };  // of a change of voters; kNone: until lost ones come back
+  Prospect prospect(const raft::Raft& raft, ReplicaId without, ReplicaId with) const;
   // conductor_news.cc
   std::optional<shard::Report> report_of(const replica::Replica& replica);
   std::vector<shard::Command> news(bool& busy);

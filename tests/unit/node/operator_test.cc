@@ -193,3 +193,29 @@ TEST_CASE("status has every group of the node, and of a cluster that is being fo
     CHECK(map["shards"][4]["slots"] == "12288-16383");
   });
 }
+
+// Of two voters that it would leave one is lost. With the operation under way nobody could remove that one either.
+TEST_CASE("a removal that would leave too few voters for a majority is given up, and others are made then", "[node]") {
+  Cluster cluster([](Config& config) {
+    config.copies = 2;
+    config.lost_after = 5s;
+  });
+  cluster.run([&] {
+    REQUIRE(cluster.serves());
+    REQUIRE(cluster.outcome(1, cluster.begin(1, {"MNEME.ADD", "2", "4"})) == "done");
+    const std::vector<uint64_t> holders = cluster.holders(1, 2);
+    REQUIRE(holders.size() == 3);
+    REQUIRE(holders.back() == 4);
+    cluster.in_world([&] { cluster.machine(4).crash(sim::CrashKind::kKill); });
+    cluster.sleep(3s);
+    const uint64_t leader = cluster.shard(1, 2)["leader"];
+    const std::string other = std::to_string(holders[0] == leader ? holders[1] : holders[0]);
+    const int64_t removal = cluster.begin(1, {"MNEME.REMOVE", "2", other});
+    cluster.sleep(1s);
+    CHECK(refused(cluster, 1, {"MNEME.REMOVE", "2", "4"}).starts_with("REFUSED operation"));
+    CHECK(cluster.outcome(1, removal) == "abandoned");
+    CHECK(cluster.holders(1, 2) == holders);
+    CHECK(cluster.outcome(1, cluster.begin(1, {"MNEME.REMOVE", "2", "4"})) == "done");
+    CHECK(cluster.holders(1, 2).size() == 2);
+  });
+}
