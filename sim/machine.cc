@@ -16,7 +16,7 @@ constexpr int64_t kEternity = INT64_MAX / 4;  // of world time: no run lasts so 
 // is taken out of the plan.
 bool names_a_process(Site site) {
   return site == Site::kRequestNumbers || site == Site::kRestoreNonce || site == Site::kScanCursors ||
-         site == Site::kIncarnation || site == Site::kClusterId;
+         site == Site::kIncarnation || site == Site::kClusterId || site == Site::kProcessLife;
 }
 
 class MachineRandom final : public env::Random {

@@ -223,3 +223,22 @@ TEST_CASE("a wall clock jumps both ways, a monotonic one does not notice", "[mac
     CHECK(clock.now() == now);
   });
 }
+
+TEST_CASE("what names a process differs from one life of a machine to the next, and nothing else does", "[machine]") {
+  OneMachine one;
+  one.run([&] {
+    auto draw = [&](Site site) {
+      uint64_t drawn = 0;
+      auto done = one.process([&](Env& env) -> Result<void> {
+        drawn = env.random.draw(site, 1, 0);
+        return {};
+      });
+      CHECK(done.has_value());
+      return drawn;
+    };
+    for (const Site site : {Site::kProcessLife, Site::kRequestNumbers, Site::kRestoreNonce, Site::kScanCursors,
+                            Site::kIncarnation, Site::kClusterId})
+      CHECK(draw(site) != draw(site));
+    for (const Site site : {Site::kElectionTimeout, Site::kReconnectDelay}) CHECK(draw(site) == draw(site));
+  });
+}
