@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/node/peers.h"
@@ -10,8 +9,8 @@
 namespace mneme::node {
 
 struct Peers::Link {
-  Link(fiber::Scheduler& scheduler, Member m) : member(std::move(m)), came(scheduler), filled(scheduler) {}
-  Member member;
+  Link(fiber::Scheduler& scheduler, NodeId id) : node(id), came(scheduler), filled(scheduler) {}
+  const NodeId node;
   Incarnation incarnation;  // as it said last
   ClusterId cluster;        // the same; 0: it has not founded one
   bool kept = false;        // a connection to it is wanted

@@ -3,6 +3,8 @@
 // An entry of another node, once made, stays; the connection to it, and the fiber that keeps it, come and go. One that
 // is needed and not there is made by use(), so what is sent at that moment is lost, which whoever sends expects. The
 // other side takes the connection for a use as well and makes its own, since nothing comes back on one that was made.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/node/groups.h"
@@ -18,18 +20,18 @@ constexpr Duration kKeptUnused = 60s;  // what is needed now and then is not mad
 }  // namespace
 
 Peers::Link* Peers::find(NodeId peer) {
-  auto at = std::lower_bound(links_.begin(), links_.end(), peer,
-                             [](const auto& link, NodeId id) { return link->member.id < id; });
-  return at != links_.end() && (*at)->member.id == peer ? at->get() : nullptr;
+  auto at =
+      std::lower_bound(links_.begin(), links_.end(), peer, [](const auto& link, NodeId id) { return link->node < id; });
+  return at != links_.end() && (*at)->node == peer ? at->get() : nullptr;
 }
 
 const Peers::Link* Peers::find(NodeId peer) const { return const_cast<Peers*>(this)->find(peer); }
 
-Peers::Link& Peers::entry(const Member& member) {
-  auto at = std::lower_bound(links_.begin(), links_.end(), member.id,
-                             [](const auto& link, NodeId id) { return link->member.id < id; });
-  if (at != links_.end() && (*at)->member.id == member.id) return **at;
-  return **links_.insert(at, std::make_unique<Link>(env_.scheduler, member));
+Peers::Link& Peers::entry(NodeId peer) {
+  auto at =
+      std::lower_bound(links_.begin(), links_.end(), peer, [](const auto& link, NodeId id) { return link->node < id; });
+  if (at != links_.end() && (*at)->node == peer) return **at;
+  return **links_.insert(at, std::make_unique<Link>(env_.scheduler, peer));
 }
 
 std::optional<shard::Node> Peers::node_of(NodeId id) const {
@@ -44,9 +46,16 @@ std::optional<shard::Node> Peers::node_of(NodeId id) const {
 Peers::Link* Peers::known(NodeId peer) {
   const auto node = node_of(peer);
   if (!node || node->state == shard::NodeState::kRemoved || peer == identity_.node) return nullptr;
-  if (Link* link = find(peer)) return link;
-  auto address = env::parse_address(node->peer_address);
-  return address ? &entry({peer, std::move(*address)}) : nullptr;
+  return &entry(peer);
+}
+
+// Looked up each time: what a log says of a node that the map does not have yet may be replaced, and its id given to
+// another node.
+Result<env::Address> Peers::address_of(NodeId peer) const {
+  if (const auto node = node_of(peer)) return env::parse_address(node->peer_address);
+  for (const Member& member : config_.cluster)
+    if (member.id == peer) return member.address;
+  return fail(ErrorCode::kNotFound, fmt::format("node {} is not known here", peer.value));
 }
 
 // The link to a node for which there is something to be done; null: there is no such node.
@@ -112,7 +121,7 @@ void Peers::update_links() {
     if (Link* link = known(id)) keep(*link);
   if (map_.map().nodes().size() <= config_.link_all_up_to) return;
   for (auto& link : links_) {
-    if (!link->kept || wanted.contains(link->member.id) || env_.clock.now() < link->used_at + kKeptUnused) continue;
+    if (!link->kept || wanted.contains(link->node) || env_.clock.now() < link->used_at + kKeptUnused) continue;
     link->kept = false;
     link->filled.notify_one();
   }

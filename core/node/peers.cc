@@ -80,7 +80,7 @@ Peers::Peers(Env& env, const Config& config, const Identity& identity, MapCache&
       life_(std::max<uint64_t>(1, env.random.draw(Site::kProcessLife, identity.incarnation.value, 0))) {
   if (!identity_.founded())
     for (const Member& member : config.cluster)
-      if (member.id != identity_.node) keep(entry(member));
+      if (member.id != identity_.node) keep(entry(member.id));
 }
 
 Peers::~Peers() = default;
@@ -152,10 +152,11 @@ Result<std::unique_ptr<env::Stream>> Peers::connect(Link& link, protocol::Purpos
   return fiber::with_deadline(
       env_.scheduler, env_.clock.timers(), env_.clock.now() + kHandshakeTimeout,
       [&]() -> Result<std::unique_ptr<env::Stream>> {
-        const NodeId peer = link.member.id;
+        const NodeId peer = link.node;
         protocol::Answer said;
         std::string rest;
-        auto stream = TRY(greet(link.member.address,
+        const env::Address address = TRY(address_of(peer));
+        auto stream = TRY(greet(address,
                                 {.purpose = purpose,
                                  .cluster = identity_.cluster,
                                  .sender = identity_.node,
@@ -163,9 +164,8 @@ Result<std::unique_ptr<env::Stream>> Peers::connect(Link& link, protocol::Purpos
                                  .receiver = peer},
                                 said, rest));
         if (said.sender != peer)
-          return fail(ErrorCode::kInvalid,
-                      fmt::format("{} is node {}, not node {}", env::to_string(link.member.address), said.sender.value,
-                                  peer.value));
+          return fail(ErrorCode::kInvalid, fmt::format("{} is node {}, not node {}", env::to_string(address),
+                                                       said.sender.value, peer.value));
         note(link, said.cluster, said.incarnation);
         if (purpose == protocol::Purpose::kControl) link.version = said.version;
         if (identity_.founded() && expected_incarnation(peer) != said.incarnation)
@@ -186,7 +186,7 @@ Result<void> Peers::keep_connected(Link& link) {
     auto stream = connect(link, protocol::Purpose::kControl);
     if (stream) {
       delay = kFirstReconnectDelay;
-      env::log(env_.trace, env::Level::kInfo, "peers", "connected to n{}", link.member.id.value);
+      env::log(env_.trace, env::Level::kInfo, "peers", "connected to n{}", link.node.value);
       link.connected = true;
       link.map_version = 0;
       link.came.notify_all();
@@ -210,20 +210,20 @@ Result<void> Peers::keep_connected(Link& link) {
       });
       link.connected = false;
       link.outbox.clear();
-      env::log(env_.trace, env::Level::kInfo, "peers", "lost n{}: {}", link.member.id.value,
+      env::log(env_.trace, env::Level::kInfo, "peers", "lost n{}: {}", link.node.value,
                ended ? "closed" : ended.error().message);
-      if (groups_ && link.kept) groups_->unreachable(link.member.id);
+      if (groups_ && link.kept) groups_->unreachable(link.node);
     } else {
       // The machine is there, and nobody listens.
-      if (stream.error().code == ErrorCode::kRefused && groups_) groups_->ended(link.member.id);
+      if (stream.error().code == ErrorCode::kRefused && groups_) groups_->ended(link.node);
       if (stream.error().code == ErrorCode::kInvalid && !identity_.founded()) {
         refusal_ = Error{ErrorCode::kRefused, stream.error().message};
         news_.notify_all();
       }
-      env::log(env_.trace, env::Level::kDebug, "peers", "n{}: {}", link.member.id.value, stream.error().message);
+      env::log(env_.trace, env::Level::kDebug, "peers", "n{}: {}", link.node.value, stream.error().message);
     }
     if (!link.kept) break;
-    const Duration jitter = env_.random.draw_below(delay, Site::kReconnectDelay, link.member.id.value, ++link.attempts);
+    const Duration jitter = env_.random.draw_below(delay, Site::kReconnectDelay, link.node.value, ++link.attempts);
     env_.clock.sleep_for(env_.scheduler, delay / 2 + jitter);
     delay = std::min(delay * 2, kLastReconnectDelay);
   }

@@ -80,13 +80,14 @@ class Peers final : public replica::Transport {
   // peer_links.cc
   Link* find(NodeId peer);
   const Link* find(NodeId peer) const;
-  Link& entry(const Member& member);
+  Link& entry(NodeId peer);
   // As the map has it, which is the newest that can be known: but after a loss of power of all nodes a map may be older
   // than the log of the meta group, and those that elect its leader must find each other before anybody learns what is
   // committed in it. Each configuration stands there behind what adds its nodes. A node that was never let in has no
   // id to come with, whatever a log says.
   std::optional<shard::Node> node_of(NodeId id) const;
   Link* known(NodeId peer);
+  Result<env::Address> address_of(NodeId peer) const;
   Link* use(NodeId peer);
   void keep(Link& link);
   void connect_soon(Link& link);

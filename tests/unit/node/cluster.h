@@ -183,6 +183,7 @@ class Cluster {
   }
   // For in_world().
   sim::World& world() { return world_; }
+  Config& config(uint64_t node) { return configs_[node - 1]; }  // of its next start
   sim::Machine& machine(uint64_t node) { return world_.machine(static_cast<uint32_t>(node)); }
   void boot(uint64_t node) {
     machine(node).boot(

@@ -43,3 +43,39 @@ TEST_CASE("after a loss of power a node is known from the log that added it, by 
   });
   CHECK(cluster.world().probes()[static_cast<size_t>(Probe::node_known_from_log)] > 0);
 }
+
+TEST_CASE("a node is reached where it is, not where a log had it that was replaced", "[node]") {
+  Cluster cluster;
+  cluster.run([&] {
+    cluster.in_world([&] { cluster.machine(4).crash(sim::CrashKind::kKill); });
+    auto led_by_node_1 = [&](std::string_view group) {
+      return cluster.within(30, [&] {
+        const auto reply = cluster.try_to_ask(1, {"MNEME.TRANSFER", group, "1"});
+        return reply && reply->text.ends_with("leads shard " + std::string(group) + " already");
+      });
+    };
+    REQUIRE(led_by_node_1("1"));
+    // Node 1 adds node 4 at one address, to a log that nobody else will have.
+    cluster.in_world([&] {
+      cluster.cut(1, 2);
+      cluster.cut(1, 3);
+      cluster.boot(4);
+    });
+    cluster.sleep(1s);
+    cluster.in_world([&] { cluster.machine(4).crash(sim::CrashKind::kKill); });
+    cluster.in_world([&] {
+      cluster.config(4).listen.port = 7000;
+      cluster.config(4).join = {{"n2", 6399}, {"n3", 6399}};
+      cluster.boot(4);
+    });
+    // It finds node 1 while that has the old log.
+    REQUIRE(cluster.within(30, [&] { return cluster.map(2)["nodes"].size() == 4; }));
+    cluster.sleep(2s);
+    CHECK(cluster.map(1)["nodes"].size() == 3);
+    cluster.in_world([&] { cluster.world().network().heal(); });
+    REQUIRE(cluster.within(30, [&] { return cluster.map(1)["nodes"].size() == 4; }));
+    REQUIRE(led_by_node_1("2"));
+    CHECK(cluster.outcome(1, cluster.begin(1, {"MNEME.MOVE", "2", "FROM", "3", "TO", "4"})) == "done");
+  });
+  CHECK(cluster.world().probes()[static_cast<size_t>(Probe::node_known_from_log)] > 0);
+}
