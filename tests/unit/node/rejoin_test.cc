@@ -79,3 +79,59 @@ TEST_CASE("a node is reached where it is, not where a log had it that was replac
   });
   CHECK(cluster.world().probes()[static_cast<size_t>(Probe::node_known_from_log)] > 0);
 }
+
+namespace {
+
+// Changes a byte of what the log has written for that value, so that all behind it is given up.
+Result<void> damage(Env& env, std::string_view value) {
+  for (const std::string& name : TRY(env.disk.list("wal"))) {
+    const std::string path = "wal/" + name;
+    const Bytes bytes = TRY(env::read_file(env.disk, path, 64 * limits::kMiB));
+    const size_t at = as_text(ByteView(bytes)).find(value);
+    if (at == std::string_view::npos) continue;
+    const auto file = TRY(env.disk.open(path, env::OpenMode::kReadWrite));
+    return file->write_and_sync(at, as_bytes("?"));
+  }
+  return fail(ErrorCode::kNotFound, "the value is not in the log");
+}
+
+}  // namespace
+
+// It has lost all entries and knows of nobody whom it could ask for them. The others rest: they wait for no heartbeat,
+// and that a connection is lost does not wake them. That it is another process than before does.
+TEST_CASE("a leader that is back at once without its log is succeeded, though its group rests", "[node]") {
+  Cluster cluster([](Config& config) { config.shards = 1; });
+  cluster.run([&] {
+    REQUIRE(cluster.serves());
+    REQUIRE(cluster.ask(1, {"SET", "key", "damaged"}).text == "OK");
+    REQUIRE(cluster.outcome(1, cluster.begin(1, {"MNEME.MOVE", "2", "FROM", "3", "TO", "4"})) == "done");
+    REQUIRE(cluster.outcome(1, cluster.begin(1, {"MNEME.TRANSFER", "2", "4"})) == "done");
+    REQUIRE(cluster.ask(4, {"SET", "key", "kept"}).text == "OK");
+    cluster.sleep(20s);  // to rest
+    REQUIRE(cluster.replica(4, 2)["leader"] == 4);
+    // Nobody finds it gone, and it is back before anybody misses it.
+    cluster.in_world([&] {
+      for (uint64_t n = 1; n < 4; ++n) cluster.cut(n, 4);
+      cluster.machine(4).crash(sim::CrashKind::kPowerLoss);
+    });
+    bool damaged = false;
+    cluster.in_world([&] {
+      cluster.run_on(4, [&](Env& env) -> Result<void> {
+        TRY(damage(env, "damaged"));
+        damaged = true;
+        return {};
+      });
+    });
+    while (!damaged) cluster.sleep(1ms);
+    cluster.in_world([&] {
+      cluster.world().network().heal();
+      cluster.boot(4);
+    });
+    CHECK(cluster.within(20, [&] {
+      const Json here = cluster.replica(4, 2);
+      return here.is_object() && here["suspect"] == false && here["leader"] != 0;
+    }));
+    CHECK(cluster.ask(4, {"GET", "key"}).text == "kept");
+  });
+  CHECK(cluster.world().probes()[static_cast<size_t>(Probe::damaged_middle_found)] == 1);
+}
