@@ -43,7 +43,7 @@ bool hears(const std::vector<uint32_t>& unheard) {
       auto start = [&](uint32_t n) { boot(n, [n](Env& env) { return run_node(env, config_of(n)); }); };
       for (uint32_t n = 1; n <= kNodes; ++n) start(n);
       world.sleep_for(10 * kSecond);
-      for (uint32_t n : unheard) world.network().block(n, 3, INT64_MAX);
+      for (uint32_t n : unheard) world.network().block(n, 3, world.now() + 3600 * kSecond);
       start(kNewcomer);
       world.sleep_for(10 * kSecond);
       for (uint32_t n = 1; n <= kNewcomer; ++n) world.machine(n).crash(sim::CrashKind::kKill);
