@@ -10,7 +10,6 @@
 
 #if MNEME_ADDRESS_SANITIZER
 #include <pthread.h>
-#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 

@@ -5,6 +5,10 @@
 
 #include "core/base/check.h"
 
+#if MNEME_ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace mneme::fiber {
 
 namespace {
@@ -16,12 +20,21 @@ constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL, of Linux 6.13
 bool guard(void* page, size_t bytes) {
   return ::madvise(page, bytes, kGuardInstall) == 0 || ::mprotect(page, bytes, PROT_NONE) == 0;
 }
+
+// What ran on it last never returned from its outermost frames, and what AddressSanitizer was told of these stays with
+// the addresses, even when they are mapped anew.
+void forget_frames([[maybe_unused]] const Stack& stack) {
+#if MNEME_ADDRESS_SANITIZER
+  __asan_unpoison_memory_region(stack.base, stack.size);
+#endif
+}
 }  // namespace
 
 Stack StackPool::take() {
   if (!free_.empty()) {
     Stack stack = free_.back();
     free_.pop_back();
+    forget_frames(stack);
     return stack;
   }
   const size_t guard_bytes = page_bytes();
@@ -31,6 +44,7 @@ Stack StackPool::take() {
   CHECK(guard(mapped, guard_bytes));
   Stack stack{static_cast<std::byte*>(mapped) + guard_bytes, stack_bytes_};
   all_.push_back(stack);
+  forget_frames(stack);
   return stack;
 }
 
