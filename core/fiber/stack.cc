@@ -31,19 +31,17 @@ void forget_frames([[maybe_unused]] const Stack& stack) {
 }  // namespace
 
 Stack StackPool::take() {
-  if (!free_.empty()) {
-    Stack stack = free_.back();
-    free_.pop_back();
-    forget_frames(stack);
-    return stack;
+  if (free_.empty()) {
+    const size_t guard_bytes = page_bytes();
+    void* mapped = ::mmap(nullptr, stack_bytes_ + guard_bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    CHECK(mapped != MAP_FAILED);
+    CHECK(guard(mapped, guard_bytes));
+    all_.push_back({static_cast<std::byte*>(mapped) + guard_bytes, stack_bytes_});
+    free_.push_back(all_.back());
   }
-  const size_t guard_bytes = page_bytes();
-  void* mapped = ::mmap(nullptr, stack_bytes_ + guard_bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-  CHECK(mapped != MAP_FAILED);
-  CHECK(guard(mapped, guard_bytes));
-  Stack stack{static_cast<std::byte*>(mapped) + guard_bytes, stack_bytes_};
-  all_.push_back(stack);
+  const Stack stack = free_.back();
+  free_.pop_back();
   forget_frames(stack);
   return stack;
 }

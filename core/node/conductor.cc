@@ -149,9 +149,10 @@ bool Conductor::is_ready(const replica::Replica& replica, const shard::Replica& 
          peers_.silent_for(learner.node) < config_.election_timeout;
 }
 
-// Whether a majority of the voters there would be has been heard of lately. A change that needs the agreement of those
-// who are gone is not made: nothing could be decided any more until they are back, not even to take it back. Who has
-// not answered this leader yet is not counted: what is heard of a node may have been on its way for long.
+// Good where a majority of the voters there would be has been heard of lately. A change that needs the agreement of
+// those who are gone is not made: nothing could be decided any more until they are back, not even to take it back. Who
+// has not answered this leader yet is not counted: what is heard of a node may have been on its way for long. There is
+// none where so many of them have been silent for so long that the others count them as lost.
 Conductor::Prospect Conductor::prospect(const raft::Raft& raft, ReplicaId without, ReplicaId with) const {
   size_t voters = 0;
   size_t heard = 0;

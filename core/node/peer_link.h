@@ -1,4 +1,4 @@
-// What Peers keeps of one other node. Private to peers.cc and snapshot.cc.
+// What Peers keeps of one other node. Private to the files of Peers.
 #pragma once
 
 #include <string>
