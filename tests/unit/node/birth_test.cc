@@ -185,27 +185,6 @@ TEST_CASE("after a loss of power a child without a checkpoint has everything, an
   CHECK(cluster.world().probes()[static_cast<size_t>(Probe::split_repeated)] == 6);
 }
 
-namespace {
-
-// Changes a byte of each record of a split in the log.
-Result<void> damage_splits(Env& env) {
-  size_t damaged = 0;
-  for (const std::string& name : TRY(env.disk.list("wal"))) {
-    const std::string path = "wal/" + name;
-    const Bytes bytes = TRY(env::read_file(env.disk, path, 64 * limits::kMiB));
-    const auto file = TRY(env.disk.open(path, env::OpenMode::kReadWrite));
-    const std::string_view text = as_text(ByteView(bytes));
-    for (size_t at = text.find("mneme.divide"); at != text.npos; at = text.find("mneme.divide", at + 1)) {
-      TRY(file->write_and_sync(at, as_bytes("M")));
-      ++damaged;
-    }
-  }
-  if (damaged == 0) return fail(ErrorCode::kNotFound, "no split in the log");
-  return {};
-}
-
-}  // namespace
-
 // Its log has the record of the child, and lost what to make it from.
 TEST_CASE("where the split of a child without a checkpoint is damaged, the others give the child", "[node]") {
   Cluster cluster([&](Config& config) { config.shards = 1; });
@@ -236,7 +215,7 @@ TEST_CASE("where the split of a child without a checkpoint is damaged, the other
     each_key(leader, {"SET", "second"}, "OK");
     REQUIRE(cluster.replica(other, kChild)["checkpoint"] == 0);
     cluster.in_world([&] { cluster.machine(other).crash(sim::CrashKind::kPowerLoss); });
-    cluster.in_world([&] { cluster.run_on(other, damage_splits); });
+    cluster.in_world([&] { cluster.run_on(other, [](Env& env) { return damage_log(env, "mneme.divide"); }); });
     cluster.sleep(1s);
     cluster.in_world([&] {
       fill(false);

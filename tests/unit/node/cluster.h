@@ -40,6 +40,23 @@ inline Result<Reply> ask(Env& env, uint64_t node, const std::vector<std::string_
   }
 }
 
+// Changes a byte of each entry of the node's log that has that text. kNotFound: none has.
+inline Result<void> damage_log(Env& env, std::string_view text) {
+  size_t damaged = 0;
+  for (const std::string& name : TRY(env.disk.list("wal"))) {
+    const std::string path = "wal/" + name;
+    const Bytes bytes = TRY(env::read_file(env.disk, path, 64 * limits::kMiB));
+    const auto file = TRY(env.disk.open(path, env::OpenMode::kReadWrite));
+    const std::string_view log = as_text(ByteView(bytes));
+    for (size_t at = log.find(text); at != log.npos; at = log.find(text, at + 1)) {
+      TRY(file->write_and_sync(at, as_bytes("?")));
+      ++damaged;
+    }
+  }
+  if (damaged == 0) return fail(ErrorCode::kNotFound, fmt::format("no {} in the log", text));
+  return {};
+}
+
 // Four nodes, of which the first three found a cluster of four shards and the last one joins it; nothing is done
 // without an operator. A node that ends by itself before the test does fails it.
 class Cluster {

@@ -80,23 +80,6 @@ TEST_CASE("a node is reached where it is, not where a log had it that was replac
   CHECK(cluster.world().probes()[static_cast<size_t>(Probe::node_known_from_log)] > 0);
 }
 
-namespace {
-
-// Changes a byte of what the log has written for that value, so that all behind it is given up.
-Result<void> damage(Env& env, std::string_view value) {
-  for (const std::string& name : TRY(env.disk.list("wal"))) {
-    const std::string path = "wal/" + name;
-    const Bytes bytes = TRY(env::read_file(env.disk, path, 64 * limits::kMiB));
-    const size_t at = as_text(ByteView(bytes)).find(value);
-    if (at == std::string_view::npos) continue;
-    const auto file = TRY(env.disk.open(path, env::OpenMode::kReadWrite));
-    return file->write_and_sync(at, as_bytes("?"));
-  }
-  return fail(ErrorCode::kNotFound, "the value is not in the log");
-}
-
-}  // namespace
-
 // It has lost all entries and knows of nobody whom it could ask for them. The others rest: they wait for no heartbeat,
 // and that a connection is lost does not wake them. That it is another process than before does.
 TEST_CASE("a leader that is back at once without its log is succeeded, though its group rests", "[node]") {
@@ -117,7 +100,7 @@ TEST_CASE("a leader that is back at once without its log is succeeded, though it
     bool damaged = false;
     cluster.in_world([&] {
       cluster.run_on(4, [&](Env& env) -> Result<void> {
-        TRY(damage(env, "damaged"));
+        TRY(damage_log(env, "damaged"));
         damaged = true;
         return {};
       });
